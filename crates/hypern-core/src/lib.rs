@@ -12,3 +12,4 @@
 //!
 //! `server` knows `router`, `body` and `watch`; `body` knows `sse` and `compress`; `sse` knows nothing.
 
+pub mod sse;

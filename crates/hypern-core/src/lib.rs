@@ -12,4 +12,5 @@
 //!
 //! `server` knows `router`, `body` and `watch`; `body` knows `sse` and `compress`; `sse` knows nothing.
 
+pub mod router;
 pub mod sse;

@@ -12,5 +12,6 @@
 //!
 //! `server` knows `router`, `body` and `watch`; `body` knows `sse` and `compress`; `sse` knows nothing.
 
+pub mod compress;
 pub mod router;
 pub mod sse;

@@ -13,5 +13,6 @@
 //! `server` knows `router`, `body` and `watch`; `body` knows `sse` and `compress`; `sse` knows nothing.
 
 pub mod compress;
+pub mod file;
 pub mod router;
 pub mod sse;

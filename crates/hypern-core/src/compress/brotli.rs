@@ -87,7 +87,7 @@ impl Stream {
         }
     }
 
-    /// Gives back what a large write needed, up to 20 bytes for each of its own; a flushed encoder holds nothing in it.
+    /// Gives back what a large write needed, up to 14 bytes for each of its own; a flushed encoder holds nothing in it.
     fn release_scratch(&mut self) {
         if self.0.cmd_alloc_size_ > SCRATCH_COMMANDS {
             self.0.commands_ = Default::default();

@@ -139,7 +139,7 @@ unsafe fn call_slowly<'py>(
     }
     // SAFETY: `type` is a static type whose tp_call is set before any Python code can run.
     let made = unsafe {
-        let call_type = (*(&raw const ffi::PyType_Type)).tp_call;
+        let call_type = ffi::PyType_Type.tp_call;
         call_type.map(|call_type| call_type(class, positional.as_ptr(), named.as_ptr()))
     };
     // SAFETY: tp_call returns a new reference, or null with an exception set.

@@ -12,7 +12,6 @@ from hypern._hypern import run_on_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from types import CodeType
 
 HANDLER_PARAMETERS: tuple[str, ...] = ("req", "res", "ctx")
 
@@ -61,7 +60,7 @@ def resolve(function: Callable[..., Any], names: tuple[str, ...] = HANDLER_PARAM
     arguments = tuple(names.index(name) for name in (*positional, *keyword))
     inner = innermost(function)
     if inspect.iscoroutinefunction(inner):
-        return Call(call, arguments, is_async=True, suspends=_suspends(inner.__code__))
+        return Call(call, arguments, is_async=True, suspends=_suspends(inner))
     if inspect.iscoroutinefunction(innermost(inspect.unwrap(inner))):
         return Call(_awaiting(call), arguments, is_async=True, suspends=True)
     return Call(call, arguments, is_async=False, suspends=False)
@@ -136,5 +135,9 @@ def _awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def _suspends(code: CodeType) -> bool:
+def _suspends(function: Any) -> bool:
+    code = getattr(function, "__code__", None)
+    if code is None or not code.co_flags & inspect.CO_COROUTINE:
+        # Compiled, or marked as a coroutine function: what it awaits is not to be seen here.
+        return True
     return any(instruction.opname in SUSPENDING_OPCODES for instruction in dis.get_instructions(code))

@@ -11,7 +11,7 @@ from collections.abc import (
 )
 from datetime import datetime
 from os import PathLike
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, final, overload
+from typing import Any, Literal, TypeAlias, TypeVar, final, overload
 
 from typing_extensions import Self
 
@@ -183,13 +183,11 @@ class Request:
     def disconnected(self) -> bool:
         """Whether the client has left."""
     @property
-    def miss(self) -> tuple[int, str | None]:
-        """In the fallback endpoint alone: why no route took the request.
+    def miss(self) -> tuple[int, str | None] | None:
+        """Why no route took the request; None if one did.
 
         ``(404, None)``, ``(405, allow)``, or ``(204, allow)`` for OPTIONS on a known path; allow is the value of the
         Allow header (RFC 9110 section 10.2.1).
-
-        :raises RuntimeError: if a route took the request.
         """
 
 @final
@@ -424,17 +422,56 @@ class Server:
         """End everything at once; it may be called at any time, more than once, and changes nothing after the end."""
 
 @final
-class Sink(Generic[_T]):
-    """Where the coroutine that drives an async source puts its items."""
+class Exchange:
+    """One request on its way through Python: what the coroutines of ``hypern._tasks`` drive on the event loop."""
 
-    def push(self, item: _T) -> bool:
+    def call(self) -> Awaitable[Any]:
+        """Call the handler, and return its coroutine."""
+    def finish(self, result: Any) -> Sink | None:
+        """Take the handler's result and send the answer; a sink comes back if a task has to fill it.
+
+        :raises TypeError: if the result cannot be a body.
+        """
+    def handle_error(self, error: BaseException) -> Awaitable[None] | None:
+        """Have the app turn an error into the response; an async error handler is to be awaited."""
+    def give_up(self, error: BaseException) -> None:
+        """Answer with a bare 500, and log why."""
+
+@final
+class Sink:
+    """Where the task that drives an async source puts its items."""
+
+    @property
+    def source(self) -> AsyncIterable[Any]:
+        """The source that fills the stream."""
+    @property
+    def exchange(self) -> Exchange:
+        """The request that the stream answers."""
+    @property
+    def closed(self) -> bool:
+        """Whether nobody reads any more."""
+    def enter(self, task: asyncio.Task[Any]) -> None:
+        """Have the task cancelled as soon as nobody reads any more."""
+    def leave(self) -> None:
+        """Have it cancelled no longer: it closes its source now."""
+    def push(self, item: Any) -> bool:
         """Encode an item into the stream; True means that ``ready`` must be awaited before the next one.
 
         :raises TypeError: if the item cannot be sent.
         :raises ValueError: if a field of an event is invalid.
         """
+    def flush(self) -> bool:
+        """Write what is left of the last item; True means that ``ready`` must be awaited again."""
     def ready(self) -> Awaitable[None]:
-        """Wait until the stream has room for another item."""
+        """Wait until the stream has room, or nobody reads any more."""
+    def finish(self) -> None:
+        """End the stream cleanly."""
+    def fail(self, error: BaseException) -> bool:
+        """Say that the source has failed; True means that the response can still be an error response."""
 
-async def run_on_thread(call: Callable[..., _T], /, *arguments: Any) -> _T:
-    """Run a blocking function on a thread of the pool, with a copy of the current context."""
+def run_on_thread(call: Callable[..., _T], /, *arguments: Any) -> Awaitable[_T]:
+    """Run a blocking function on a thread of the pool, with a copy of the current context.
+
+    :raises HTTPException: 503 if all threads are taken.
+    :raises RuntimeError: outside the event loop of a running server.
+    """

@@ -212,7 +212,12 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
 
 
 async def _end(server: Server) -> None:
-    stuck = await server.shutdown()
+    try:
+        stuck = await server.shutdown()
+    except asyncio.CancelledError:
+        # Whoever cannot wait for open requests cannot wait for them behind the shutdown hooks either.
+        server.abort()
+        raise
     if stuck:
         logger.warning("%d threads are still in your code after the shutdown timeout; they end with the process", stuck)
 

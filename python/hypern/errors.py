@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from hypern._hypern import Context, Request, Response
 
-__all__ = ["ErrorHandlers", "HTTPException", "HypernError", "log_unhandled"]
+__all__ = ["ErrorHandlers", "HTTPException", "HypernError", "report"]
 
 logger = logging.getLogger("hypern")
 
@@ -58,9 +58,10 @@ def phrase(status: int) -> str:
         return "Error"
 
 
-def log_unhandled(req: Request, ctx: Context, error: BaseException) -> None:
-    """Log an error that nobody handles, once, with its traceback and the id of its request (logger "hypern")."""
-    logger.error("%s %r failed (request %s)", req.method, req.path, ctx.request_id, exc_info=error)
+def report(message: str, req: Request, ctx: Context, error: BaseException) -> None:
+    """Log an error of which no response can tell, with its traceback and the id of its request (logger "hypern")."""
+    # %r: a path may hold line breaks, and must not be able to forge a line of the log.
+    logger.error("%s: %s %r (request %s)", message, req.method, req.path, ctx.request_id, exc_info=error)
 
 
 class ErrorHandlers:
@@ -103,7 +104,7 @@ class ErrorHandlers:
         if handler is None and not isinstance(error, HTTPException):
             handler = self._by_status.get(INTERNAL_SERVER_ERROR)
             if handler is not None:
-                log_unhandled(req, ctx, error)
+                report("a handler failed", req, ctx, error)
         if handler is None:
             answer(req, res, ctx, error)
             return None
@@ -154,6 +155,6 @@ def answer(req: Request, res: Response, ctx: Context, error: BaseException) -> N
             error = failure
         else:
             return
-    log_unhandled(req, ctx, error)
+    report("a handler failed", req, ctx, error)
     describe(res, error)
     res.json({"detail": phrase(INTERNAL_SERVER_ERROR)})

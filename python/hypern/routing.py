@@ -23,7 +23,7 @@ Layer: TypeAlias = "Hook | Call"
 EVERYTHING = tuple(range(len(HANDLER_PARAMETERS)))
 PARAMETER = re.compile(r":[^/{}:*]+|\{[^/{}*]+\}")
 TAIL = re.compile(r"\{?\*.*")
-METHOD_NOT_ALLOWED = 405
+NOT_FOUND, METHOD_NOT_ALLOWED = 404, 405
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +238,7 @@ def compile_route(route: Route, errors: ErrorHandlers) -> Call:
 
 async def answer_miss(req: Request, res: Response, ctx: Context) -> None:  # noqa: ARG001
     """Answer a request that no route takes, from inside the app's middleware."""
-    status, allow = req.miss
+    status, allow = req.miss or (NOT_FOUND, None)
     if allow is None:
         raise HTTPException(status)
     if status == METHOD_NOT_ALLOWED:

@@ -10,7 +10,6 @@ const count = new Intl.NumberFormat("en");
 
 /* ---- The strip: one lane for each stream, one mark for each event ---- */
 
-const SPAN = 12_000;
 const lanes = [
   { name: "/feed", pen: "--blue" },
   { name: "/live-data", pen: "--red" },
@@ -58,6 +57,8 @@ function sheetOf(canvas) {
   return { pen, width, height };
 }
 
+const span = () => (innerWidth < 600 ? 6000 : 12_000);
+
 let colours = {};
 function readColours() {
   const style = getComputedStyle(document.documentElement);
@@ -70,10 +71,11 @@ function drawRecorder() {
   const canvas = byId("recorder");
   const { pen, width, height } = sheetOf(canvas);
   const now = performance.now();
+  const shown = span();
   const inset = Math.max(16, (width - 1280) / 2 + 40);
   const left = Math.min(inset, width > 600 ? inset : 16) + 92;
   const right = width;
-  const x = (time) => right - ((now - time) / SPAN) * (right - left);
+  const x = (time) => right - ((now - time) / shown) * (right - left);
   const top = 12;
   const step = (height - 30) / lanes.length;
 
@@ -82,7 +84,7 @@ function drawRecorder() {
   pen.lineWidth = 1;
   pen.font = `11px ${colours.mono}`;
   pen.textBaseline = "alphabetic";
-  for (let second = 0; second <= SPAN / 1000; second += 1) {
+  for (let second = 0; second <= shown / 1000; second += 1) {
     const at = Math.round(x(Math.floor(now / 1000) * 1000 - second * 1000)) + 0.5;
     if (at < left) continue;
     pen.beginPath();
@@ -93,12 +95,12 @@ function drawRecorder() {
   pen.textAlign = "right";
   pen.fillText("now", right - 8, height - 5);
   pen.textAlign = "left";
-  pen.fillText(`${SPAN / 1000} s ago`, left, height - 5);
+  pen.fillText(`${shown / 1000} s ago`, left, height - 5);
 
   lanes.forEach((lane, index) => {
     const middle = Math.round(top + step * (index + 0.5));
-    lane.marks = lane.marks.filter((time) => now - time < SPAN);
-    lane.spells = lane.spells.filter((spell) => spell.to === null || now - spell.to < SPAN);
+    lane.marks = lane.marks.filter((time) => now - time < shown);
+    lane.spells = lane.spells.filter((spell) => spell.to === null || now - spell.to < shown);
     pen.fillStyle = lane.spells.some((spell) => spell.to === null) ? colours[lane.pen] : colours["--faint"];
     pen.textAlign = "right";
     pen.textBaseline = "middle";
@@ -167,7 +169,7 @@ function step(text, kind = "") {
 }
 
 const sentences = {
-  tick: (data) => `the server has run for ${data.uptime} s`,
+  tick: (data) => `up for ${data.uptime.toFixed(1)} s`,
   opened: (data) => data.path,
   closed: (data) => `${data.path}: ${data.ending}, after ${count.format(data.sent)} items`,
   cut: () => "this page’s stream, by the server",

@@ -139,7 +139,7 @@ def script(res: Response) -> None:
 
 @app.get("/feed")
 async def feed(req: Request, res: Response) -> None:
-    """An endless async stream that takes up again after the last id that the browser saw."""
+    """Stream without end, from after the last id that the browser saw."""
     events = journal.follow(req.query("page", ""), req.last_event_id)
     res.sse_stream(events, retry=RETRY_MILLISECONDS)
 
@@ -153,7 +153,7 @@ async def cut(req: Request, res: Response) -> None:
 
 @app.get("/events")
 def events(res: Response) -> None:
-    """Three named events, all known beforehand: one whole body."""
+    """Send three named events, all known beforehand, as one whole body."""
     res.sse(
         [
             SSEEvent("Connected", event="connect"),
@@ -165,7 +165,7 @@ def events(res: Response) -> None:
 
 @app.get("/live-data")
 def live_data(res: Response) -> None:
-    """A plain generator that sleeps: it runs on a thread of its own and holds up nobody."""
+    """Sleep in a plain generator: it has a thread of its own and holds up nobody."""
 
     def readings() -> Iterator[SSEEvent]:
         for number in range(100):
@@ -179,14 +179,14 @@ def live_data(res: Response) -> None:
 
 @app.get("/stream")
 def counter(res: Response) -> None:
-    """A thousand events as fast as the client takes them."""
+    """Send a thousand events, as fast as the client takes them."""
     numbers = (SSEEvent(f"Event {number}", event="counter", id=str(number)) for number in range(1000))
     res.sse_stream(narrated("/stream", numbers))
 
 
 @app.get("/flexible-stream")
 def flexible_stream(res: Response) -> None:
-    """Everything that a stream accepts."""
+    """Yield everything that a stream accepts."""
 
     class CustomEvent:
         data = "From any object"
@@ -207,7 +207,7 @@ def flexible_stream(res: Response) -> None:
 
 @app.get("/custom-stream")
 def custom_stream(res: Response) -> None:
-    """A body put together by hand."""
+    """Put a body together by hand."""
     body: str = SSEEvent.comment("keepalive")
     body += SSEEvent("Starting...", event="start").format()
     body += SSEEvent("Done!", event="end", retry=5000).format()
@@ -216,7 +216,7 @@ def custom_stream(res: Response) -> None:
 
 @app.get("/download")
 def download(res: Response) -> None:
-    """24 MiB that exist nowhere: each block is made when there is room for it."""
+    """Send 24 MiB that exist nowhere: each block is made when there is room for it."""
 
     def blocks() -> Iterator[bytes]:
         for number in range(BLOCKS):
@@ -241,7 +241,7 @@ STREAMS = {
 
 @app.get("/source")
 def source() -> dict[str, str]:
-    """The handlers' own code, so that what the page shows is what runs."""
+    """Give the handlers' own code, so that what the page shows is what runs."""
     return {path: inspect.getsource(handler) for path, handler in STREAMS.items()}
 
 

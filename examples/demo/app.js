@@ -184,6 +184,7 @@ function receive(message) {
     bump("holes", number - feed.last - 1);
     step(`${number - feed.last - 1} missing`, "hole");
   }
+  if (feed.last !== null && number <= feed.last) say("verdict", "The server was started anew: its numbers begin again.");
   feed.last = number;
   step(number, caughtUp ? "replayed" : "");
   const kind = caughtUp ? `${message.type} replayed` : message.type;
@@ -529,7 +530,10 @@ function turn() {
 byId("cut").addEventListener("click", cut);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 addEventListener("resize", redraw);
-addEventListener("pagehide", () => feed.source?.close());
+addEventListener("pagehide", () => {
+  feed.source?.close();
+  lose();
+});
 addEventListener("pageshow", (event) => event.persisted && follow());
 
 blankKinds();

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypern._calls import Call, resolve
 from hypern._hypern import Endpoint, Server
+from hypern._tasks import settle
 from hypern.errors import ErrorHandlers
 from hypern.routing import EVERYTHING, Route, Router, answer_miss, compile_route, preflight_routes
 
@@ -29,6 +30,7 @@ Result = TypeVar("Result")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EXIT_BY_SIGNAL = 128
+LAST_MOMENT = 1.0  # seconds that the tasks of streams have left after a shutdown that took all its time
 
 
 class Hypern(Router):
@@ -141,7 +143,7 @@ class Hypern(Router):
                 await self._run_hook(hook)
             for hook in self._shutdown:
                 stack.push_async_callback(self._run_hook, hook)
-            stack.push_async_callback(_end, server)
+            stack.push_async_callback(_end, server, self._shutdown_timeout)
             server.start(asyncio.get_running_loop())
             if ready is not None:
                 ready(*address)
@@ -211,9 +213,11 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
     return uvloop.run(main)
 
 
-async def _end(server: Server) -> None:
+async def _end(server: Server, timeout: float) -> None:
+    deadline = asyncio.get_running_loop().time() + timeout
     try:
         stuck = await server.shutdown()
+        await settle(max(deadline - asyncio.get_running_loop().time(), LAST_MOMENT))
     except asyncio.CancelledError:
         # Whoever cannot wait for open requests cannot wait for them behind the shutdown hooks either.
         server.abort()

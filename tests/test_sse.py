@@ -317,4 +317,4 @@ def test_raw_bytes_on_the_socket():
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"transfer-encoding: chunked" in head.lower()
-    assert body == b"f\r\nid: 1\ndata: x\n\n\r\n0\r\n\r\n"
+    assert body == b"F\r\nid: 1\ndata: x\n\n\r\n0\r\n\r\n"

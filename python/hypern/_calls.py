@@ -85,12 +85,13 @@ def _parameters(function: Callable[..., Any], names: tuple[str, ...]) -> tuple[l
     """Split the parameters to pass into those passed by position and those passed by keyword."""
     positional: list[str] = []
     keyword: list[str] = []
+    bound = function.keywords if isinstance(function, functools.partial) else {}
     takes_the_rest = False
     skipped = False
     for parameter in _signature(function).parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
             takes_the_rest = not skipped
-        elif parameter.name in names and parameter.kind is not parameter.VAR_KEYWORD:
+        elif parameter.name in names and parameter.name not in bound and parameter.kind is not parameter.VAR_KEYWORD:
             by_keyword = skipped or parameter.kind is parameter.KEYWORD_ONLY
             (keyword if by_keyword else positional).append(parameter.name)
         elif parameter.default is not parameter.empty:

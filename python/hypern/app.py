@@ -223,7 +223,7 @@ async def _end(server: Server, timeout: float) -> None:
         server.abort()
         raise
     if stuck:
-        logger.warning("%d threads are still in your code after the shutdown timeout; they end with the process", stuck)
+        logger.warning("threads still in your code after the shutdown timeout: %d; they end with the process", stuck)
 
 
 def _announce(host: str, port: int) -> None:

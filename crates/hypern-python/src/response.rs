@@ -400,6 +400,11 @@ impl Response {
         })
     }
 
+    /// Takes over a value that a handler or middleware has returned.
+    fn _absorb<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<()> {
+        Self::absorb(slf, value)
+    }
+
     /// Lets the body be compressed with one of these encodings, in the server's order of preference.
     fn _compress(&mut self, encodings: Vec<String>, minimum_size: usize) -> PyResult<()> {
         let encodings = encodings.iter().map(|name| encoding(name)).collect::<PyResult<_>>()?;

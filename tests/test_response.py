@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypern._hypern import Response
 
-from hypern import SSEEvent
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+from hypern import SSEEvent, StreamingResponse
 
 
 def events() -> Iterator[str]:
@@ -38,8 +40,9 @@ async def async_events() -> AsyncIterator[str]:
         (lambda res: res.cookie("a", "x", domain="x\n"), ValueError, "cookie domain"),
         (lambda res: res.cookie("a", "x", same_site="none"), ValueError, "needs secure=True"),
         (lambda res: res.cookie("a", "x", same_site="maybe"), ValueError, "same_site must be"),
-        (lambda res: res.cookie("a", "x", expires=datetime.datetime(2030, 1, 1)), ValueError, "aware"),  # noqa: DTZ001
-        (lambda res: res.cookie("a", "x", expires="soon"), TypeError, "expires must be"),
+        (lambda res: res.cookie("a", "x", expires=datetime(2030, 1, 1)), ValueError, "aware"),  # noqa: DTZ001
+        (lambda res: res.cookie("a", "x", expires="soon"), ValueError, "not an HTTP date"),
+        (lambda res: res.cookie("a", "x", expires=[]), TypeError, "expires must be"),
         (lambda res: res.cookie("a", "x", expires=-1), ValueError, "years 1970 to 9999"),
         (lambda res: res.json(object()), TypeError, "object has no JSON form"),
         (lambda res: res.text("\ud800"), ValueError, "lone surrogate"),
@@ -124,12 +127,15 @@ def test_redirect() -> None:
 
 
 def test_cookie() -> None:
-    moment = datetime.datetime(2030, 1, 1, tzinfo=datetime.timezone.utc)
+    moment = datetime(2030, 1, 1, tzinfo=timezone.utc)
     res = Response().cookie("a", "ü;b", max_age=5, expires=moment, domain="ex.org", secure=True, same_site="lax")
     assert res.get_header("set-cookie") == (
         "a=%C3%BC%3Bb; Max-Age=5; Expires=Tue, 01 Jan 2030 00:00:00 GMT; Path=/; Domain=ex.org; Secure; SameSite=Lax"
     )
     assert Response().cookie("a", "b", path=None, http_only=True).get_header("set-cookie") == "a=b; HttpOnly"
+    http_date = "Tue, 01 Jan 2030 00:00:00 GMT"
+    assert f"Expires={http_date};" in str(Response().cookie("a", "b", expires=http_date).get_header("set-cookie"))
+    assert f"Expires={http_date};" in str(Response().cookie("a", "b", expires=1893456000).get_header("set-cookie"))
     cleared = Response().clear_cookie("a", path="/x").get_header("set-cookie")
     assert cleared == "a=; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT; Path=/x"
 
@@ -163,6 +169,33 @@ def test_a_generator_may_use_the_response_that_sends_it() -> None:
         yield "x"
 
     assert res.sse(generator()).get_header("x-inside") == "1"
+
+
+def test_absorbed_return_values() -> None:
+    res = Response()
+    for unchanged in (None, res):
+        res._absorb(unchanged)  # noqa: SLF001
+        assert not res.started
+    res.status(201)._absorb({"a": 1})  # noqa: SLF001
+    assert (res.status_code, res.get_header("content-type")) == (201, "application/json")
+    res = Response()
+    res._absorb(StreamingResponse([b"x"], "text/x", 202, {"x-a": "1"}))  # noqa: SLF001
+    assert (res.status_code, res.get_header("content-type"), res.get_header("x-a")) == (202, "text/x", "1")
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [
+        (events(), "register it with @app.sse"),
+        (async_events(), "register it with @app.sse"),
+        (SSEEvent("x"), "send it with res.sse_event"),
+        (Response(), "return the handler's own res"),
+        (object(), "object has no JSON form"),
+    ],
+)
+def test_values_that_no_handler_can_return(value: object, advice: str) -> None:
+    with pytest.raises(TypeError, match=advice):
+        Response()._absorb(value)  # noqa: SLF001
 
 
 def test_repr() -> None:

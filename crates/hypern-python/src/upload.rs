@@ -11,7 +11,7 @@ use pyo3::types::PyBytes;
 const CHUNK: usize = 64 * 1024;
 
 /// A sync and async iterator over the chunks of a body.
-#[pyclass(frozen, module = "hypern")]
+#[pyclass(frozen, module = "hypern", name = "UploadStream")]
 #[derive(Debug)]
 pub(crate) struct Chunks {
     rest: Mutex<Bytes>,

@@ -167,6 +167,10 @@ async fn whole(asked: &Asked, mut head: Head, mut body: Bytes) -> Response<Respo
             }
         };
     }
+    if !body.is_empty() {
+        // hyper counts what is sent; a number from elsewhere could only be wrong.
+        head.headers.remove(header::CONTENT_LENGTH);
+    }
     head.with(ResponseBody::from(body))
 }
 

@@ -190,7 +190,8 @@ impl Response {
         Self::change(slf, |this| this.set_header(CONTENT_TYPE.as_str(), content_type))
     }
 
-    /// Adds a cookie. `max_age` is in seconds; `expires` an aware datetime or seconds since 1970.
+    /// Adds a cookie. `max_age` is in seconds; `expires` an aware datetime, an HTTP date or
+    /// seconds since 1970.
     #[pyo3(signature = (name, value, *, max_age=None, expires=None, path=Some("/"), domain=None, secure=false,
         http_only=false, same_site=None))]
     #[expect(
@@ -251,16 +252,18 @@ impl Response {
     }
 
     /// A body of any kind: str is text, bytes, bytearray and memoryview are bytes, `None` is empty, the rest JSON.
-    #[pyo3(signature = (body=None))]
+    #[pyo3(signature = (content=None))]
     pub(crate) fn send<'py>(
         slf: &Bound<'py, Self>,
-        body: Option<Bound<'py, PyAny>>,
+        content: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
-        let (bytes, content_type) = match body {
+        let (bytes, content_type) = match content {
             None => (Bytes::new(), None),
-            Some(body) => match content::whole(&body)? {
-                Some(bytes) => (bytes, Some(if body.is_instance_of::<PyString>() { TEXT } else { BINARY })),
-                None => return Self::fill_json(slf, &body),
+            Some(content) => match content::whole(&content)? {
+                Some(bytes) => {
+                    (bytes, Some(if content.is_instance_of::<PyString>() { TEXT } else { BINARY }))
+                }
+                None => return Self::fill_json(slf, &content),
             },
         };
         Self::change(slf, |this| {
@@ -400,8 +403,9 @@ impl Response {
         })
     }
 
-    /// Takes over a value that a handler or middleware has returned.
-    fn _absorb<'py>(slf: &Bound<'py, Self>, value: &Bound<'py, PyAny>) -> PyResult<()> {
+    /// Takes over a handler's return value.
+    #[pyo3(name = "_absorb")]
+    fn absorb_value(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<()> {
         Self::absorb(slf, value)
     }
 

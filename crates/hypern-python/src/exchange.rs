@@ -84,7 +84,7 @@ impl Exchange {
             endpoint,
             request: Py::new(py, request)?,
             response: Py::new(py, Response::new())?,
-            context: Py::new(py, Context::new(engine.application.clone_ref(py), presence.clone()))?,
+            context: Py::new(py, Context::new(engine.clone(), presence.clone()))?,
             presence,
             is_head,
             reply: Mutex::new(Some(reply)),
@@ -181,7 +181,8 @@ impl Exchange {
         py: Python<'py>,
         error: PyErr,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let (request, response, context) = (self.request.bind(py), self.response.bind(py), self.context.bind(py));
+        let (request, response, context) =
+            (self.request.bind(py), self.response.bind(py), self.context.bind(py));
         let error = error.into_value(py).into_bound(py);
         let handling = foreign::call(self.engine.on_error.bind(py), &[request, response, context, &error])?;
         Ok((!handling.is_none()).then_some(handling))

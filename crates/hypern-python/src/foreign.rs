@@ -41,9 +41,8 @@ pub(crate) fn call<'py>(
     }
     let stop = StopWhenUnwound;
     // SAFETY: attached; the callable and the first `count` pointers are live objects, and no keywords are given.
-    let result = unsafe {
-        PyObject_VectorcallDict(callable.as_ptr(), pointers.as_ptr(), count, std::ptr::null_mut())
-    };
+    let result =
+        unsafe { PyObject_VectorcallDict(callable.as_ptr(), pointers.as_ptr(), count, std::ptr::null_mut()) };
     std::mem::forget(stop);
     // SAFETY: attached; the result is a new reference, or null with an exception set.
     unsafe { Bound::from_owned_ptr_or_err(callable.py(), result) }

@@ -13,16 +13,31 @@ from datetime import datetime
 from os import PathLike
 from typing import Any, Literal, TypeAlias, TypeVar, final, overload
 
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
 
 from hypern.app import Hypern
 from hypern.forms import Form
 from hypern.sse import SSEComment
 
+__all__ = [
+    "Context",
+    "Endpoint",
+    "Exchange",
+    "Headers",
+    "Request",
+    "Response",
+    "SSEEvent",
+    "Server",
+    "Sink",
+    "UploadStream",
+    "run_on_thread",
+]
+
 _T = TypeVar("_T")
 _Chunk: TypeAlias = bytes | bytearray | memoryview | str
 _ErrorCallback: TypeAlias = Callable[[BaseException], Any]
 
+@disjoint_base
 class SSEEvent:
     """One event of an event stream. Source: the HTML standard, section 9.2.
 
@@ -78,6 +93,10 @@ class Headers(Mapping[str, str]):
         """
     def __iter__(self) -> Iterator[str]: ...
     def __len__(self) -> int: ...
+    @overload
+    def get(self, name: str, default: None = None, /) -> str | None: ...
+    @overload
+    def get(self, name: str, default: _T, /) -> str | _T: ...
     def get_all(self, name: str) -> list[str]:
         """Return every value of a header, in order; an empty list if there is none."""
 
@@ -247,7 +266,7 @@ class Response:
         """Send plain text."""
     def html(self, html: str) -> Self:
         """Send HTML."""
-    def send(self, body: Any = None) -> Self:
+    def send(self, content: Any = None) -> Self:
         """Send a str (plain text), bytes (octets), None (nothing), or any other value (JSON).
 
         A content type that was set before is kept.

@@ -36,6 +36,12 @@ async def settle(seconds: float) -> None:
         await asyncio.wait(tasks, timeout=seconds)
 
 
+async def sleep(seconds: float, left: asyncio.Future[None]) -> bool:
+    """Sleep, at most until the client has left. True if the whole time has passed."""
+    done, _pending = await asyncio.wait((left,), timeout=seconds)
+    return not done
+
+
 async def respond(exchange: Exchange) -> None:
     """Run an async handler and the stream that it returns."""
     try:

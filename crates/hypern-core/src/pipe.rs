@@ -13,6 +13,7 @@ use bytes::Buf;
 use parking_lot::{Condvar, Mutex};
 
 use crate::connection::Carrier;
+pub use crate::presence::Callback;
 use crate::presence::Presence;
 use crate::sse;
 
@@ -24,9 +25,6 @@ const RESUME: usize = CAPACITY / 2;
 
 /// A drained buffer of at most this size is kept by an idle stream, so that a slow one need not allocate for each item.
 const KEPT_WHEN_IDLE: usize = 512;
-
-/// Called once, from any thread, without a lock held.
-pub type Callback = Box<dyn FnOnce() + Send>;
 
 /// What a stream carries, which decides about comments and about its end at shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -377,14 +375,16 @@ impl Pipe {
         let consumer = state.consumer.take();
         let callbacks = [state.on_space.take(), state.on_close.take()];
         drop(state);
+        self.presence.mark();
         self.space.notify_all();
-        self.presence.leave();
         if let Some(consumer) = consumer {
             consumer.wake();
         }
         for callback in callbacks.into_iter().flatten() {
             callback();
         }
+        // The last, so that a task which sleeps until the client leaves is cancelled rather than woken.
+        self.presence.leave();
     }
 
     // The watch's side.

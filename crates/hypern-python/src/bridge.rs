@@ -17,6 +17,7 @@ use tracing::error;
 
 use crate::contextvars::Variables;
 use crate::engine::Engine;
+use crate::foreign;
 use crate::threads::Overloaded;
 
 /// What the event loop does when it is woken.
@@ -93,7 +94,8 @@ pub(crate) fn run_on_thread(call: Py<PyAny>, arguments: Py<PyTuple>, py: Python<
     let variables = Variables::copy_current(py)?;
     let bridge = engine.bridge.clone();
     let job = move |py: Python<'_>| {
-        let outcome = variables.run(py, || call.call1(py, arguments.bind(py))).flatten();
+        let outcome = variables.run(py, || foreign::apply(call.bind(py), arguments.bind(py))).flatten();
+        let outcome = outcome.map(Bound::unbind);
         bridge.post(Box::new(move |py| resolve(py, &completed, outcome)));
     };
     match engine.pool.submit(Box::new(job)) {

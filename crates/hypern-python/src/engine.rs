@@ -25,7 +25,7 @@ pub(crate) struct Engine {
     pub(crate) tokio: tokio::runtime::Handle,
     pub(crate) event_loop: Py<PyAny>,
     /// `hypern._tasks`: the coroutines that run on the event loop.
-    tasks: Py<PyModule>,
+    pub(crate) tasks: Py<PyModule>,
 }
 
 impl Engine {

@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::endpoint::{Argument, Endpoint};
 use crate::engine::Engine;
 use crate::errors;
+use crate::foreign;
 use crate::pump::{Flow, Sink, close_source};
 use crate::request::Request;
 use crate::response::Response;
@@ -83,7 +84,7 @@ impl Exchange {
             endpoint,
             request: Py::new(py, request)?,
             response: Py::new(py, Response::new())?,
-            context: Py::new(py, Context::new(engine.application.clone_ref(py), presence.clone()))?,
+            context: Py::new(py, Context::new(engine.clone(), presence.clone()))?,
             presence,
             is_head,
             reply: Mutex::new(Some(reply)),
@@ -105,10 +106,10 @@ impl Exchange {
         let call = endpoint.call.bind(py);
         let argument = |position: usize| self.argument(py, endpoint.arguments[position]);
         match endpoint.arguments.len() {
-            0 => call.call0(),
-            1 => call.call1((argument(0),)),
-            2 => call.call1((argument(0), argument(1))),
-            _ => call.call1((argument(0), argument(1), argument(2))),
+            0 => foreign::call(call, &[]),
+            1 => foreign::call(call, &[argument(0)]),
+            2 => foreign::call(call, &[argument(0), argument(1)]),
+            _ => foreign::call(call, &[argument(0), argument(1), argument(2)]),
         }
     }
 
@@ -180,8 +181,10 @@ impl Exchange {
         py: Python<'py>,
         error: PyErr,
     ) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let arguments = (&self.request, &self.response, &self.context, error.into_value(py));
-        let handling = self.engine.on_error.bind(py).call1(arguments)?;
+        let (request, response, context) =
+            (self.request.bind(py), self.response.bind(py), self.context.bind(py));
+        let error = error.into_value(py).into_bound(py);
+        let handling = foreign::call(self.engine.on_error.bind(py), &[request, response, context, &error])?;
         Ok((!handling.is_none()).then_some(handling))
     }
 

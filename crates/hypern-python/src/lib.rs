@@ -24,6 +24,7 @@ mod event;
 mod event_call;
 mod exchange;
 mod fields;
+mod foreign;
 mod headers;
 mod item;
 mod json;

@@ -9,6 +9,7 @@ use pyo3::types::PyIterator;
 
 use crate::contextvars::Variables;
 use crate::exchange::{Aftermath, Exchange};
+use crate::foreign;
 use crate::item::{encode_chunk, encode_item};
 
 /// How many items a task writes before it lets the event loop run others: about a millisecond's worth.
@@ -87,9 +88,9 @@ impl Flow {
     fn feed(&self, iterator: &Bound<'_, PyIterator>) -> PyResult<()> {
         let py = iterator.py();
         let mut bytes = Vec::new();
-        for item in iterator {
+        while let Some(item) = foreign::next(iterator)? {
             bytes.clear();
-            self.encode(&item?, &mut bytes)?;
+            self.encode(&item, &mut bytes)?;
             if self.write(py, &bytes).is_err() {
                 break;
             }
@@ -137,7 +138,7 @@ impl Flow {
 
     fn last_words(&self, on_error: &Bound<'_, PyAny>, error: &PyErr) -> PyResult<Vec<u8>> {
         let mut bytes = Vec::new();
-        let item = on_error.call1((error.value(on_error.py()),))?;
+        let item = foreign::call(on_error, &[error.value(on_error.py())])?;
         if !item.is_none() {
             self.encode(&item, &mut bytes)?;
         }
@@ -168,7 +169,7 @@ impl Aftermath {
 /// Closes a source, if it is something that wants to be: a generator then runs its `finally`.
 pub(crate) fn close_source(source: &Bound<'_, PyAny>) -> PyResult<()> {
     match source.getattr_opt(intern!(source.py(), "close"))? {
-        Some(close) => close.call0().map(drop),
+        Some(close) => foreign::call(&close, &[]).map(drop),
         None => Ok(()),
     }
 }

@@ -90,7 +90,10 @@ struct State {
     withdrawn: bool,
     end: Option<End>,
     closed: bool,
+    /// The task that waits for something to read.
     consumer: Option<Waker>,
+    /// The task that waits until what it has read is written.
+    lander: Option<Waker>,
     blocked_threads: usize,
     on_space: Option<Callback>,
     on_close: Option<Callback>,
@@ -312,6 +315,12 @@ impl Pipe {
         into: &mut Vec<u8>,
     ) -> Poll<Option<Result<(), Cut>>> {
         let mut state = self.state.lock();
+        if state.in_flight > 0 {
+            // The next items gather while these are written, however fast they come: one write to the socket for all
+            // of them, and no wake-up for each. Landing wakes the task, and it comes back here.
+            set_waker(&mut state.lander, context);
+            return Poll::Pending;
+        }
         if !state.buffer.is_empty() {
             let spare = mem::take(&mut state.spare);
             *into = mem::replace(&mut state.buffer, spare);
@@ -320,13 +329,10 @@ impl Pipe {
         }
         match state.end {
             Some(End::Complete) => Poll::Ready(None),
-            // hyper drops what it has not written when a body fails, so the failure waits until all is written.
-            Some(End::Cut) if state.in_flight == 0 => Poll::Ready(Some(Err(Cut))),
-            _ => {
-                match &mut state.consumer {
-                    Some(waker) => waker.clone_from(context.waker()),
-                    none => *none = Some(context.waker().clone()),
-                }
+            // hyper drops what it has not written when a body fails; by now all is written.
+            Some(End::Cut) => Poll::Ready(Some(Err(Cut))),
+            None => {
+                set_waker(&mut state.consumer, context);
                 Poll::Pending
             }
         }
@@ -447,18 +453,24 @@ impl Pipe {
         state.in_flight -= bytes;
         let callback = state.take_callback_if_space();
         let has_waiting_thread = state.blocked_threads > 0 && state.unsent() <= RESUME;
-        let consumer =
-            if state.in_flight == 0 && state.end == Some(End::Cut) { state.consumer.take() } else { None };
+        let lander = if state.in_flight == 0 { state.lander.take() } else { None };
         drop(state);
         if has_waiting_thread {
             self.space.notify_one();
         }
-        if let Some(consumer) = consumer {
-            consumer.wake();
+        if let Some(lander) = lander {
+            lander.wake();
         }
         if let Some(callback) = callback {
             callback();
         }
+    }
+}
+
+fn set_waker(slot: &mut Option<Waker>, context: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(context.waker()),
+        None => *slot = Some(context.waker().clone()),
     }
 }
 

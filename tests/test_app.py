@@ -214,7 +214,10 @@ def test_an_address_of_ipv6_is_a_url(capsys):
     assert capsys.readouterr().err.startswith("Hypern is listening on http://[::1]:")
 
 
-def test_a_second_signal_ends_it_at_once():
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_a_second_signal_ends_it_at_once(loop, monkeypatch):
+    if loop == "asyncio":
+        monkeypatch.setitem(sys.modules, "uvloop", None)
     app = Hypern()
     app.on_startup(lambda: os.kill(os.getpid(), signal.SIGTERM))
 

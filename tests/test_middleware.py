@@ -183,6 +183,19 @@ def test_an_unexpected_error_goes_through_middleware(caplog):
     assert len(caplog.records) == 1
 
 
+def test_a_stop_iteration_is_an_unexpected_error_like_others(caplog):
+    app, calls = Hypern(), []
+    app.use(recording("app", calls))
+
+    @app.get("/")
+    def first_of_none():
+        return next(iter([]))
+
+    with TestClient(app) as client:
+        assert client.get("/").status_code == 500
+    assert "first_of_none raised StopIteration" in str(caplog.records[0].exc_info[1])
+
+
 def test_middleware_sees_misses():
     app, calls = Hypern(), []
     app.use(recording("app", calls))

@@ -6,6 +6,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from hypern._hypern import Response
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ async def async_events() -> AsyncIterator[str]:
         (lambda res: res.sse_stream([], on_error="x"), TypeError, "on_error must be a function"),
         (lambda res: res.stream(5), TypeError, "sync or async iterable, .* got int"),
         (lambda res: res.stream({"a": 1}), TypeError, "call res.send"),
-        (lambda res: res._compress(["lzma"], 1), ValueError, 'encoding must be "br", "gzip" or "zstd"'),  # noqa: SLF001
+        (lambda res: res._compress(["lzma"], 1), ValueError, 'encoding must be "br", "gzip" or "zstd"'),
     ],
 )
 def test_refused_at_the_call(call: Callable[[Response], Any], error: type[Exception], message: str) -> None:
@@ -155,7 +156,7 @@ def test_download(filename: str | None, disposition: str) -> None:
 
 def test_reset_keeps_what_does_not_describe_the_body() -> None:
     res = Response().status(201).header("etag", '"1"').header("x-request", "7").cookie("a", "b").text("x")
-    res._reset()  # noqa: SLF001
+    res._reset()
     assert (res.status_code, res.started) == (200, False)
     assert [res.get_header(name) for name in ("content-type", "etag", "set-cookie")] == [None, None, None]
     assert res.get_header("x-request") == "7"
@@ -174,12 +175,12 @@ def test_a_generator_may_use_the_response_that_sends_it() -> None:
 def test_absorbed_return_values() -> None:
     res = Response()
     for unchanged in (None, res):
-        res._absorb(unchanged)  # noqa: SLF001
+        res._absorb(unchanged)
         assert not res.started
-    res.status(201)._absorb({"a": 1})  # noqa: SLF001
+    res.status(201)._absorb({"a": 1})
     assert (res.status_code, res.get_header("content-type")) == (201, "application/json")
     res = Response()
-    res._absorb(StreamingResponse([b"x"], "text/x", 202, {"x-a": "1"}))  # noqa: SLF001
+    res._absorb(StreamingResponse([b"x"], "text/x", 202, {"x-a": "1"}))
     assert (res.status_code, res.get_header("content-type"), res.get_header("x-a")) == (202, "text/x", "1")
 
 
@@ -195,7 +196,7 @@ def test_absorbed_return_values() -> None:
 )
 def test_values_that_no_handler_can_return(value: object, advice: str) -> None:
     with pytest.raises(TypeError, match=advice):
-        Response()._absorb(value)  # noqa: SLF001
+        Response()._absorb(value)
 
 
 def test_repr() -> None:

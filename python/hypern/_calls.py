@@ -42,7 +42,7 @@ class Call:
         """Call it from the event loop: a blocking function on a thread, with a copy of the current context."""
         if self.is_async:
             return await self.call(*self.pick(values))
-        return await run_on_thread(self.call, *self.pick(values))
+        return await run_on_thread(_sheltered, self.call, *self.pick(values))
 
 
 def resolve(function: Callable[..., Any], names: tuple[str, ...] = HANDLER_PARAMETERS) -> Call:
@@ -126,11 +126,20 @@ def _with_keywords(function: Callable[..., Any], positional: int, keyword: list[
     return call
 
 
+def _sheltered(function: Callable[..., Any], *values: Any) -> Any:
+    try:
+        return function(*values)
+    except StopIteration as error:
+        # A future cannot carry it (PEP 479 makes the same of one in a coroutine).
+        message = f"{name_of(function)} raised StopIteration"
+        raise RuntimeError(message) from error
+
+
 def _awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
     """Call a ``def`` that hides an ``async def``: it may block, and it may return the coroutine."""
 
     async def call(*values: Any) -> Any:
-        result = await run_on_thread(function, *values)
+        result = await run_on_thread(_sheltered, function, *values)
         return await result if inspect.isawaitable(result) else result
 
     return call

@@ -192,8 +192,12 @@ impl Response {
 
     /// Adds a cookie. `max_age` is in seconds; `expires` an aware datetime, an HTTP date or
     /// seconds since 1970.
-    #[pyo3(signature = (name, value, *, max_age=None, expires=None, path=Some("/"), domain=None, secure=false,
-        http_only=false, same_site=None))]
+    #[pyo3(
+        signature = (name, value, *, max_age=None, expires=None, path=Some("/"), domain=None, secure=false,
+            http_only=false, same_site=None),
+        text_signature = "($self, name, value, *, max_age=None, expires=None, path='/', domain=None, secure=False, \
+            http_only=False, same_site=None)"
+    )]
     #[expect(
         clippy::too_many_arguments,
         reason = "they are the attributes of RFC 6265, given by name in Python"
@@ -220,7 +224,10 @@ impl Response {
     }
 
     /// Removes a cookie that was set with the same path and domain.
-    #[pyo3(signature = (name, *, path=Some("/"), domain=None))]
+    #[pyo3(
+        signature = (name, *, path=Some("/"), domain=None),
+        text_signature = "($self, name, *, path='/', domain=None)"
+    )]
     fn clear_cookie<'py>(
         slf: &Bound<'py, Self>,
         name: &str,
@@ -355,7 +362,10 @@ impl Response {
 
     /// The events of a sync or async iterable, each sent as it comes. `ping` and `send_timeout` are seconds or
     /// `None`, `retry` milliseconds; `on_error(exception)` may return a last event.
-    #[pyo3(signature = (source, *, ping=Some(15.0), retry=None, send_timeout=Some(SEND_TIMEOUT), on_error=None))]
+    #[pyo3(
+        signature = (source, *, ping=Some(15.0), retry=None, send_timeout=Some(SEND_TIMEOUT), on_error=None),
+        text_signature = "($self, source, *, ping=15.0, retry=None, send_timeout=30.0, on_error=None)"
+    )]
     fn sse_stream<'py>(
         slf: &Bound<'py, Self>,
         source: &Bound<'py, PyAny>,
@@ -386,7 +396,10 @@ impl Response {
     }
 
     /// The chunks of a sync or async iterable of bytes, bytearray, memoryview or str, each sent as it comes.
-    #[pyo3(signature = (content, *, content_type=None, send_timeout=Some(SEND_TIMEOUT)))]
+    #[pyo3(
+        signature = (content, *, content_type=None, send_timeout=Some(SEND_TIMEOUT)),
+        text_signature = "($self, content, *, content_type=None, send_timeout=30.0)"
+    )]
     fn stream<'py>(
         slf: &Bound<'py, Self>,
         content: &Bound<'py, PyAny>,

@@ -322,31 +322,27 @@ def test_a_source_is_cancelled_in_the_middle_of(source, expected, how, caplog):
     assert not errors_in(caplog)
 
 
-@pytest.mark.parametrize("source", [inside_timeout, inside_task_group, inside_anyio])
-def test_a_source_that_waits_for_its_client_is_closed_where_it_stands(source, caplog):
-    """It is suspended at a yield then, not at an await: it is closed, by the task that has run it."""
+@pytest.mark.parametrize("library", [asyncio.TaskGroup, anyio.create_task_group])
+def test_a_source_that_waits_for_its_client_is_closed_where_it_stands(library, caplog):
+    """It is suspended at a yield then, not at an await: the task that has run it closes it."""
     app = Hypern()
     left = []
 
-    async def flood():
-        async for _ in source(left):
-            while True:
-                yield "x" * 10_000
-
-    async def direct():
-        async with asyncio.timeout(3600), asyncio.TaskGroup():
-            try:
+    @app.sse("/")
+    async def source():
+        begun = asyncio.current_task()
+        try:
+            async with asyncio.timeout(3600), library():
                 while True:
                     yield "x" * 10_000
-            finally:
-                left.append("closed")
+        finally:
+            left.append(asyncio.current_task() is begun)
 
-    app.sse("/")(direct)
     with TestClient(app) as client, Connection(client.port, receive_buffer=4096) as connection:
         connection.request().read_head()
         connection.close()
         eventually(lambda: left, "the source's end")
-    assert left == ["closed"]
+    assert left == [True]
     assert not errors_in(caplog)
 
 

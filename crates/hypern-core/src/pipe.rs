@@ -285,6 +285,16 @@ impl Pipe {
         true
     }
 
+    /// The producer is gone. Unless it has said how the stream ends, the response is taken back, or else cut.
+    pub fn abandon(&self) {
+        let state = self.state.lock();
+        let is_over = state.end.is_some() || state.withdrawn || state.closed;
+        drop(state);
+        if !is_over && !self.withdraw() {
+            self.cut(&[]);
+        }
+    }
+
     fn end(&self, end: End, last: &[u8]) {
         let mut state = self.state.lock();
         if !state.closed && !state.mid_item {

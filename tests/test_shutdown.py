@@ -10,6 +10,7 @@ import time
 from contextlib import ExitStack, contextmanager
 
 import pytest
+
 from wire import PATIENCE, Connection, eventually
 
 STREAMS = 5
@@ -229,7 +230,7 @@ def test_open_requests_are_answered(path):
         connection.request(path)
         running.heard("slow")
         running.signal(signal.SIGTERM)
-        status, headers = connection.read_head()
+        status, _ = connection.read_head()
         assert status == 200
         assert connection.read_rest() == b"done"
         assert running.end() == (0, [*BEGIN, "slow", *END], "")

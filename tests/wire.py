@@ -1,10 +1,10 @@
 """Clients that see every byte: what is on the wire, and nothing made of it."""
 
 import contextlib
-import os
 import socket
 import struct
 import time
+from pathlib import Path
 
 import h2.config
 import h2.connection
@@ -24,8 +24,9 @@ def eventually(condition, what="the condition"):
     return result
 
 
-def open_descriptors():
-    return len(os.listdir("/proc/self/fd"))
+def descriptors():
+    """Return the file descriptors that this process has open."""
+    return [int(path.name) for path in Path("/proc/self/fd").iterdir()]
 
 
 class Connection:

@@ -448,7 +448,7 @@ def test_an_item_that_cannot_be_sent(source, caplog):
 @both
 def test_an_error_after_the_client_has_left(source, caplog):
     trace = Trace()
-    app = app_with(source, Play(Play(["1", 3600], trace), ValueError(SECRET)))
+    app = app_with(source, Play(["1", 3600], trace, ValueError(SECRET)))
     with TestClient(app) as client, Connection(client.port) as connection:
         read_stream(connection)
         connection.close()

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from wire import PATIENCE, Connection, eventually
+from wire import PATIENCE, Connection, eventually, refuses
 
 STREAMS = 5
 AT_ONCE = 8.0  # seconds; far less than any deadline that is not meant to be reached
@@ -283,14 +283,6 @@ def test_a_second_signal_ends_at_once(number, path):
     assert code == 128 + number
     assert lines[: len(BEGIN)] == BEGIN
     assert "after listen" not in lines
-
-
-def refuses(port):
-    try:
-        Connection(port).close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def test_a_killed_process_ends_no_stream_cleanly():

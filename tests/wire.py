@@ -108,6 +108,15 @@ class Connection:
             self.socket.close()
 
 
+def refuses(port):
+    """Tell whether nobody listens on a port any more."""
+    try:
+        Connection(port).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
 def unchunk(raw):
     """Return the bytes of a chunked body, and whether it has its terminator."""
     body = b""

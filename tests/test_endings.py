@@ -16,10 +16,10 @@ from contextvars import ContextVar
 
 import h2.errors
 import pytest
+from wire import PATIENCE, Connection, Http2Connection, eventually, unchunk
 
 from hypern import Hypern
 from hypern.testing import TestClient
-from wire import PATIENCE, Connection, Http2Connection, eventually, unchunk
 
 SECRET = "the password is 1234"
 TCP_USER_TIMEOUT = 18

@@ -117,8 +117,7 @@ def test_a_client_that_resumes_misses_nothing(http2, ending):
             headers = {"last-event-id": str(numbers[-1])} if numbers else {}
             with client.sse("/", headers=headers) as source:
                 try:
-                    for event in source.iter_sse():
-                        numbers.append(int(event.id))
+                    numbers.extend(int(event.id) for event in source.iter_sse())
                 except httpx.RemoteProtocolError:
                     breaks += 1
     assert numbers == list(range(1, LAST + 1))

@@ -66,8 +66,10 @@ impl Bench {
     }
 
     async fn client(self: Rc<Self>, index: usize, path: Rc<str>, content: Content, repeat: bool) {
+        let mut first = true;
         loop {
-            let result = self.stream(&self.meter, index, &path, content).await;
+            let result = self.stream(index, &path, content, first).await;
+            first = false;
             if !repeat {
                 return;
             }
@@ -78,17 +80,10 @@ impl Bench {
     }
 
     /// Reads one response to its end.
-    async fn stream(
-        &self,
-        meter: &Rc<RefCell<Meter>>,
-        index: usize,
-        path: &str,
-        content: Content,
-    ) -> io::Result<()> {
-        meter.borrow_mut().counters.asked += 1;
-        let mut reader = Reader::new(meter, content, Instant::now());
+    async fn stream(&self, index: usize, path: &str, content: Content, first: bool) -> io::Result<()> {
+        let mut reader = Reader::new(&self.meter, content, Instant::now(), first);
         let result = self.read_all(index, path, &mut reader).await;
-        meter.borrow_mut().count_end(&result, reader.answered);
+        self.meter.borrow_mut().count_end(&result, reader.answered);
         result
     }
 
@@ -100,8 +95,7 @@ impl Bench {
 
     /// Reads one response until its first event, and leaves.
     async fn first_event(&self, meter: &Rc<RefCell<Meter>>, index: usize, path: &str, content: Content) {
-        meter.borrow_mut().counters.asked += 1;
-        let mut reader = Reader::new(meter, content, Instant::now());
+        let mut reader = Reader::new(meter, content, Instant::now(), true);
         let reading = async {
             let mut exchange = self.transport.request(index, path).await?;
             while !reader.answered {
@@ -207,8 +201,7 @@ impl Bench {
     }
 
     async fn answer(&self, exchange: &mut Exchange, started: Instant) -> io::Result<()> {
-        self.meter.borrow_mut().counters.asked += 1;
-        let mut reader = Reader::new(&self.meter, Content::Bytes, started);
+        let mut reader = Reader::new(&self.meter, Content::Bytes, started, false);
         while !exchange.read(&mut reader).await? {}
         self.meter.borrow_mut().latency.record(started.elapsed());
         Ok(())
@@ -217,7 +210,7 @@ impl Bench {
     /// One body to its end, or as much of it as there is time for.
     async fn download(self: &Rc<Self>) -> Measured {
         let start = self.snapshot();
-        let reading = self.stream(&self.meter, 0, &self.options.path, Content::Bytes);
+        let reading = self.stream(0, &self.options.path, Content::Bytes, true);
         if timeout(self.options.duration, reading).await.is_err() {
             self.meter.borrow_mut().counters.timed_out += 1;
         }

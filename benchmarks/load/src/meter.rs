@@ -15,7 +15,9 @@ use crate::transport::{Head, Sink};
 pub(crate) struct Counters {
     /// Requests begun.
     pub(crate) asked: u64,
-    /// Requests whose first event has come.
+    /// Clients that wait for a first event, or did: a client that asks again and again is one.
+    pub(crate) waiting: u64,
+    /// Clients whose first event has come.
     pub(crate) answered: u64,
     /// Connections refused or reset before the response began.
     pub(crate) refused: u64,
@@ -90,15 +92,23 @@ pub(crate) struct Reader {
     decoder: Decoder,
     parser: Parser,
     events: u64,
+    first_of_client: bool,
     pub(crate) answered: bool,
 }
 
 impl Reader {
     /// `started` is the moment before the connection was opened.
-    pub(crate) fn new(meter: &Rc<RefCell<Meter>>, content: Content, started: Instant) -> Self {
+    pub(crate) fn new(
+        meter: &Rc<RefCell<Meter>>,
+        content: Content,
+        started: Instant,
+        first_of_client: bool,
+    ) -> Self {
         let meter = Rc::clone(meter);
+        meter.borrow_mut().counters.asked += 1;
+        meter.borrow_mut().counters.waiting += u64::from(first_of_client);
         let (decoder, parser) = (Decoder::Identity, Parser::default());
-        Self { meter, content, started, decoder, parser, events: 0, answered: false }
+        Self { meter, content, started, decoder, parser, events: 0, first_of_client, answered: false }
     }
 }
 
@@ -148,8 +158,10 @@ impl Sink for Reader {
         }
         if !self.answered && *index > 0 {
             self.answered = true;
-            counters.answered += 1;
-            meter.first_event.record(self.started.elapsed());
+            if self.first_of_client {
+                counters.answered += 1;
+                meter.first_event.record(self.started.elapsed());
+            }
         }
         Ok(())
     }
@@ -206,7 +218,7 @@ mod tests {
     #[test]
     fn an_event_out_of_order_is_malformed() {
         let meter = Meter::new();
-        let mut reader = Reader::new(&meter, Content::Counter, Instant::now());
+        let mut reader = Reader::new(&meter, Content::Counter, Instant::now(), true);
         reader.payload(b"data: Event 0\n\ndata: Event 2\n\ndata: Event 2\n\n").expect("identity");
         let counters = meter.borrow().counters;
         assert_eq!((counters.events, counters.malformed, counters.answered), (3, 1, 1));

@@ -133,7 +133,7 @@ impl Report {
             expected_events: expected,
             on_schedule: expected.map(|expected| events as f64 / expected),
             requests_per_second: requests as f64 / seconds,
-            first_event: Percentiles::new(&meter.first_event, end.asked.saturating_sub(end.answered)),
+            first_event: Percentiles::new(&meter.first_event, end.waiting - end.answered),
             lateness: Percentiles::new(&meter.lateness, 0),
             latency: Percentiles::new(&meter.latency, 0),
             server: ServerCost::new(moments, events, requests, bytes),

@@ -79,7 +79,12 @@ GOALS: tuple[Goal, ...] = (
     Goal("burst, async, against plain Python", 0.6, "burst-async", _against("plain-python")),
     Goal("burst, async, against the best Python peer", 2, "burst-async", _against_best_peer),
     *(
-        Goal(f"paced, {flavour}, {size.replace('x', ' streams of ')} a second, on schedule", ON_SCHEDULE, job, _ours("on_schedule"))
+        Goal(
+            f"paced, {flavour}, {size.replace('x', ' streams of ')} a second, on schedule",
+            ON_SCHEDULE,
+            job,
+            _ours("on_schedule"),
+        )
         for size in ("1000x10", "5000x1")
         for flavour in ("sync", "async")
         for job in (f"paced-{flavour}-{size}",)

@@ -57,7 +57,7 @@ def _paced(flavour: str, clients: int, rate: int) -> Job:
             "path": f"/paced-{flavour}?rate={rate}",
             "connections": clients,
             "rate": rate,
-            "open-rate": 1000 if clients <= 1000 else 1500,
+            "open-rate": 1000,
             "warmup": 1.5,
             "duration": 5,
         },
@@ -202,5 +202,9 @@ def chosen(names: list[str], *, quick: bool) -> list[Job]:
             raise ValueError(msg)
     if names:
         exact = {job.name for job in JOBS}
-        return [job for job in JOBS if any(job.name == name or (name not in exact and job.name.startswith(name)) for name in names)]
+        return [
+            job
+            for job in JOBS
+            if any(job.name == name or (name not in exact and job.name.startswith(name)) for name in names)
+        ]
     return [job for job in JOBS if job.quick is not None or not quick]

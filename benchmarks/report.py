@@ -98,22 +98,22 @@ def figure(report: Report, path: str) -> float | None:
     """The number at a dotted path, or None where there is none."""
     if path == "server.rss_grown":
         server = report.get("server")
-        return server["rss_after"] - server["rss_before"] if server else None
+        return float(server["rss_after"] - server["rss_before"]) if server else None
     value: Any = report
     for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
-    return value
+    return None if value is None else float(value)
 
 
 class Table:
     """The answers to one question, best first."""
 
     def __init__(self, job: Job, results: Results) -> None:
+        """Picks the job's answers out of a run's and takes the median of each figure's rounds."""
         self.job = job
         self.columns = COLUMNS[job.kind]
         self.errors: dict[str, str] = {}
         self.values: dict[str, list[float | None]] = {}
-        self.served: dict[str, float] = {}
         self.not_compressed: list[str] = []
         for server in dict.fromkeys(run.server for run in results.runs if run.job == job.name):
             self._add(server, results)
@@ -126,13 +126,19 @@ class Table:
         elif server != PLAIN_PYTHON and self.job.encoding and reports[0].get("encoding") != self.job.encoding:
             self.not_compressed.append(server)
         else:
-            self.values[server] = [_median(reports, column.path) for column in self.columns]
-            self.served[server] = _served(self.job, reports)
+            self.values[server] = [self._median(reports, column.path) for column in self.columns]
+
+    def _median(self, reports: list[Report], path: str) -> float | None:
+        values = [figure(report, path) for report in reports]
+        if path == _RSS.path and any(report["answered"] < _MOST * report["connections"] for report in reports):
+            return None
+        known = [value for value in values if value is not None]
+        return median(known) if len(known) == len(values) else None
 
     def main(self, server: str) -> float | None:
-        """The figure that servers are ranked by; None if it means nothing since most clients were not served."""
+        """The figure that servers are ranked by."""
         values = self.values.get(server)
-        return values[0] if values and self.served[server] > _MOST else None
+        return values[0] if values else None
 
     def column(self, server: str, path: str) -> float | None:
         """A server's figure, if this table has such a column."""
@@ -173,7 +179,7 @@ class Table:
             for column, value in zip(self.columns, self.values[server], strict=True)
         ]
         ratio = self.ratio(server)
-        against = "" if server == "hypern" else NOTHING if ratio is None else f"{ratio:.2f}×"
+        against = "" if server == "hypern" else NOTHING if ratio is None else f"{ratio:.2f}x"
         return [TITLES[server], *cells, against]
 
 
@@ -257,15 +263,3 @@ def _aligned(rows: list[list[str]]) -> list[str]:
 
 def _right(cell: str, width: int) -> str:
     return "  " + cell.rjust(width)
-
-
-def _served(job: Job, reports: list[Report]) -> float:
-    if job.kind != "idle":
-        return 1.0
-    return min(report["answered"] / report["connections"] for report in reports)
-
-
-def _median(reports: list[Report], path: str) -> float | None:
-    values = [figure(report, path) for report in reports]
-    known = [value for value in values if value is not None]
-    return median(known) if len(known) == len(values) else None

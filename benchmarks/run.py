@@ -110,7 +110,11 @@ def measure_events(results: Results) -> None:
 def machine() -> dict[str, str]:
     """What the figures were measured on."""
     processor = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
         platform.processor(),
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
@@ -132,9 +136,7 @@ def _run_plain_python(job: Job, turn: int) -> Run:
     command = [sys.executable, "-m", "benchmarks.events", "--exhaust", flavour, "--rounds", "3"]
     run = Run(job.name, PLAIN_PYTHON, turn)
     try:
-        done = subprocess.run(
-            command, cwd=HERE.parent, capture_output=True, text=True, timeout=60, check=True
-        )
+        done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, timeout=60, check=True)
         run.report = json.loads(done.stdout)
     except (subprocess.SubprocessError, ValueError) as error:
         run.error = str(error)

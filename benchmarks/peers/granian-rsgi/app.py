@@ -1,10 +1,13 @@
 """Granian's own interface, RSGI, with no framework. There is no way to answer from a plain function."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs
+
+from granian.rsgi import ProtocolClosed
 
 EVENTS = 100_000
 SIZE = 1_073_741_824
@@ -65,4 +68,5 @@ async def app(scope: Any, protocol: Any) -> None:
     if route is None:
         protocol.response_empty(404, [])
     else:
-        await route(scope, protocol)
+        with contextlib.suppress(ProtocolClosed):
+            await route(scope, protocol)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-#: Arguments of the load generator, without the leading dashes.
-Arguments = dict[str, "str | float"]
+#: Arguments of the load generator, without the leading dashes; True stands for one that has no value.
+Arguments = dict[str, "str | float | bool"]
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,17 @@ def _idle(flavour: str) -> Job:
         },
         quick={"connections": 2000, "warmup": 0.3, "duration": 0.3} if flavour == "async" else None,
         needs=frozenset({f"stream-{flavour}"}),
+    )
+
+
+def _h2c(kind: str, load: str, title: str, arguments: Arguments) -> Job:
+    return Job(
+        name=f"{kind}-async-h2c",
+        kind=kind,
+        title=f"{title}, over HTTP/2 without TLS",
+        load=load,
+        arguments=arguments | {"h2c": True},
+        needs=frozenset({"stream-async", "h2c"}),
     )
 
 
@@ -183,6 +194,24 @@ JOBS: tuple[Job, ...] = (
     *(_compressed_burst(flavour, encoding) for encoding in _ENCODINGS for flavour in _FLAVOURS),
     *(_compressed_paced(flavour, encoding) for encoding in _ENCODINGS for flavour in _FLAVOURS),
     *(_churn(flavour) for flavour in _FLAVOURS),
+    _h2c(
+        "burst",
+        "burst",
+        "Burst, async: 8 clients, each of a generator of 100,000 events",
+        {"path": "/burst-async", "connections": 8, "duration": 3, "open-rate": 0},
+    ),
+    _h2c(
+        "paced",
+        "paced",
+        "Paced, async: 1,000 clients, each of a generator of 10 events a second",
+        {"path": "/paced-async?rate=10", "connections": 1000, "rate": 10, "warmup": 1.5, "duration": 5},
+    ),
+    _h2c(
+        "hello",
+        "requests",
+        "Hello, async: text from a handler, 64 requests at a time",
+        {"path": "/hello-async", "connections": 64, "duration": 3},
+    ),
 )
 
 
@@ -208,3 +237,42 @@ def chosen(names: list[str], *, quick: bool) -> list[Job]:
             if any(job.name == name or (name not in exact and job.name.startswith(name)) for name in names)
         ]
     return [job for job in JOBS if job.quick is not None or not quick]
+
+
+#: Enough to see that everything works, and far too little to measure anything.
+_SMOKE: Arguments = {"warmup": 0.2, "duration": 0.6}
+_SMOKE_LIMITS: Arguments = {"connections": 20, "count": 20}
+_SMOKE_SIZE = "size=16777216"
+_SMOKE_JOBS = [
+    "burst-sync",
+    "burst-async",
+    "burst-sync-gzip",
+    "burst-async-zstd",
+    "burst-async-h2c",
+    "paced-sync-1000x10",
+    "paced-async-1000x10",
+    "paced-async-1000x10-gzip",
+    "paced-async-h2c",
+    "idle",
+    "first-byte-async",
+    "hello",
+    "download",
+    "churn-sync",
+    "churn-async",
+]
+
+
+def smoke() -> list[Job]:
+    """Tiny versions of the jobs, one or two of each kind."""
+    return [
+        replace(job, arguments=_smoke_arguments(job), quick={}, rounds=1) for job in chosen(_SMOKE_JOBS, quick=False)
+    ]
+
+
+def _smoke_arguments(job: Job) -> Arguments:
+    arguments = job.arguments | _SMOKE
+    arguments["path"] = str(arguments["path"]).replace("size=1073741824", _SMOKE_SIZE)
+    for name, limit in _SMOKE_LIMITS.items():
+        if name in arguments:
+            arguments[name] = min(float(arguments[name]), float(limit))
+    return {name: int(value) if name in _SMOKE_LIMITS else value for name, value in arguments.items()}

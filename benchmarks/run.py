@@ -159,7 +159,7 @@ def _run_one(job: Job, server: Server, turn: int, *, quick: bool) -> Run:
 def _ask(load: str, arguments: Arguments, pid: int, port: int) -> dict[str, Any]:
     command = [str(LOAD_GENERATOR), load, "--address", f"127.0.0.1:{port}", "--pid", str(pid)]
     for name, value in arguments.items():
-        command += [f"--{name}", str(value)]
+        command += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     if done.returncode != 0:
         raise ValueError(done.stderr.strip().splitlines()[0])

@@ -67,7 +67,7 @@ SERVERS: tuple[Server, ...] = (
         "Hypern",
         "python",
         ("{python}", "app.py"),
-        _STREAMS | {"gzip", "zstd"},
+        _STREAMS | {"gzip", "zstd", "h2c"},
         note="max_threads=12000, since the largest sync job holds 10,000 streams",
     ),
     Server(
@@ -96,6 +96,7 @@ SERVERS: tuple[Server, ...] = (
         "FastAPI + Granian",
         "python",
         ("{bin}/granian", "--interface=asgi", *_GRANIAN, "app:app"),
+        _STREAMS | {"h2c"},
         folder="fastapi-uvicorn",
         note="the app of FastAPI + uvicorn; backlog and backpressure raised to 16,384",
     ),
@@ -104,7 +105,7 @@ SERVERS: tuple[Server, ...] = (
         "Granian RSGI",
         "python",
         ("{bin}/granian", "--interface=rsgi", *_GRANIAN, "app:app"),
-        frozenset({"stream-async", "handler-async", "bytes"}),
+        frozenset({"stream-async", "handler-async", "bytes", "h2c"}),
         note="no framework; RSGI has async handlers only; backlog and backpressure raised to 16,384",
     ),
     Server("robyn", "Robyn", "python", ("{python}", "app.py", "--log-level=WARN", "--disable-openapi")),
@@ -153,7 +154,7 @@ SERVERS: tuple[Server, ...] = (
         "Go net/http",
         "go",
         (str(RUST_TARGET / "go-peer"),),
-        _STREAMS | {"gzip"},
+        _STREAMS | {"gzip", "h2c"},
         note="one way to wait, measured under both names; it uses both cores",
     ),
     Server(
@@ -161,7 +162,7 @@ SERVERS: tuple[Server, ...] = (
         "bare hyper (the limit)",
         "rust",
         (str(RUST_TARGET / "release" / "hypern-limit"), "{port}"),
-        _STREAMS | {"gzip", "zstd"},
+        _STREAMS | {"gzip", "zstd", "h2c"},
         note="no Python: events are made in Rust, where hyper asks for them; it uses both cores",
     ),
 )

@@ -1,0 +1,495 @@
+//! One producer's way to one client: a buffer bounded in bytes.
+//!
+//! The producer (a thread or an event loop that runs a generator) writes whole items into the buffer. hyper takes the
+//! whole buffer each time it polls the body, so a slow producer's item leaves at once and a fast producer's items leave
+//! together, without a timer. What hyper has taken counts as unsent until it is written to the socket.
+
+use std::mem;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Buf;
+use parking_lot::{Condvar, Mutex};
+
+use crate::connection::Carrier;
+use crate::presence::Presence;
+use crate::sse;
+
+/// How many bytes a stream holds unsent before its producer has to wait.
+pub const CAPACITY: usize = 64 * 1024;
+
+/// A waiting producer goes on once this much has been sent, so that it is not woken for every write to the socket.
+const RESUME: usize = CAPACITY / 2;
+
+/// A drained buffer of at most this size is kept by an idle stream, so that a slow one need not allocate for each item.
+const KEPT_WHEN_IDLE: usize = 512;
+
+/// Called once, from any thread, without a lock held.
+pub type Callback = Box<dyn FnOnce() + Send>;
+
+/// What a stream carries, which decides about comments and about its end at shutdown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Server-Sent Events: may be kept alive by comments, and may end cleanly at any event.
+    Events {
+        /// Silence after which a keep-alive comment is sent.
+        ping: Option<Duration>,
+    },
+    /// Any other bytes: a part of them must never look like the whole.
+    Chunks,
+}
+
+/// Nobody will read what is written: the client left, took nothing for too long, or the server shuts down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+/// The stream ended before it was complete, so it must not be terminated as if it were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut;
+
+impl std::fmt::Display for Cut {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("the stream ended before it was complete")
+    }
+}
+
+impl std::error::Error for Cut {}
+
+/// What [`Pipe::opening`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opening {
+    /// The response begins: there is a first item, or an end, or the client has waited long enough.
+    Begin,
+    /// The producer failed before its first item; it answers with an error instead.
+    Withdrawn,
+}
+
+/// What the watch has to do about a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    /// Look again at this time.
+    Fine(Option<Instant>),
+    /// The client has taken nothing for `send_timeout`.
+    Stalled,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Complete,
+    Cut,
+}
+
+#[derive(Default)]
+struct State {
+    buffer: Vec<u8>,
+    spare: Vec<u8>,
+    in_flight: usize,
+    /// The buffer ends inside an item, so nothing may be put between.
+    mid_item: bool,
+    /// An item has been written, or the response has begun without one.
+    begun: bool,
+    withdrawn: bool,
+    end: Option<End>,
+    closed: bool,
+    consumer: Option<Waker>,
+    blocked_threads: usize,
+    on_space: Option<Callback>,
+    on_close: Option<Callback>,
+    /// When bytes were last handed to the connection.
+    last_sent: Option<Instant>,
+    /// When the client last took anything, or when the first of the unsent bytes was written.
+    last_progress: Option<Instant>,
+}
+
+impl State {
+    fn unsent(&self) -> usize {
+        self.buffer.len() + self.in_flight
+    }
+
+    fn take_callback_if_space(&mut self) -> Option<Callback> {
+        if self.closed || self.unsent() <= RESUME { self.on_space.take() } else { None }
+    }
+}
+
+/// The shared middle of a stream. The producer holds it to write, the response body to read.
+pub struct Pipe {
+    state: Mutex<State>,
+    space: Condvar,
+    kind: Kind,
+    send_timeout: Option<Duration>,
+    presence: Arc<Presence>,
+    carrier: std::sync::OnceLock<Arc<Carrier>>,
+}
+
+impl std::fmt::Debug for Pipe {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Pipe").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+impl Pipe {
+    /// An empty pipe. `prelude` goes out before the first item, and does not count as one.
+    #[must_use]
+    pub fn new(
+        kind: Kind,
+        send_timeout: Option<Duration>,
+        prelude: Vec<u8>,
+        presence: Arc<Presence>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State { buffer: prelude, ..State::default() }),
+            space: Condvar::new(),
+            kind,
+            send_timeout,
+            presence,
+            carrier: std::sync::OnceLock::new(),
+        })
+    }
+
+    /// What the stream carries.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// How long a client may take nothing.
+    #[must_use]
+    pub fn send_timeout(&self) -> Option<Duration> {
+        self.send_timeout
+    }
+
+    // The producer's side.
+
+    /// Writes as much of an item as there is room for and returns how much that was; the rest is to be written later,
+    /// before anything else.
+    ///
+    /// # Errors
+    /// [`Closed`] when nobody will read it.
+    pub fn write(&self, item: &[u8]) -> Result<usize, Closed> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(Closed);
+        }
+        let unsent = state.unsent();
+        let accepted = item.len().min(CAPACITY.saturating_sub(unsent));
+        if unsent == 0 {
+            state.last_progress = Some(Instant::now());
+        }
+        state.buffer.extend_from_slice(&item[..accepted]);
+        state.mid_item = accepted < item.len();
+        state.begun |= accepted > 0;
+        let consumer = state.consumer.take();
+        drop(state);
+        if let Some(consumer) = consumer {
+            consumer.wake();
+        }
+        Ok(accepted)
+    }
+
+    /// Blocks this thread until at least half of the buffer is free.
+    ///
+    /// # Errors
+    /// [`Closed`] when nobody will read any more.
+    pub fn wait_for_space(&self) -> Result<(), Closed> {
+        let mut state = self.state.lock();
+        state.blocked_threads += 1;
+        while !state.closed && state.unsent() > RESUME {
+            self.space.wait(&mut state);
+        }
+        state.blocked_threads -= 1;
+        if state.closed { Err(Closed) } else { Ok(()) }
+    }
+
+    /// Calls `callback` once there is space or the pipe is closed: at once if that is so already.
+    pub fn on_space(&self, callback: Callback) {
+        let mut state = self.state.lock();
+        state.on_space = Some(callback);
+        let ready = state.take_callback_if_space();
+        drop(state);
+        if let Some(callback) = ready {
+            callback();
+        }
+    }
+
+    /// Calls `callback` once nobody will read any more: at once if that is so already.
+    pub fn on_close(&self, callback: Callback) {
+        let mut state = self.state.lock();
+        if state.closed {
+            drop(state);
+            callback();
+        } else {
+            state.on_close = Some(callback);
+        }
+    }
+
+    /// True once nobody will read what is written.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.state.lock().closed
+    }
+
+    /// The producer has nothing more: what is written goes out, then the clean end.
+    pub fn finish(&self) {
+        self.end(End::Complete, &[]);
+    }
+
+    /// The producer failed: what is written goes out, then `last` whatever its size, then the connection is cut.
+    pub fn cut(&self, last: &[u8]) {
+        self.end(End::Cut, last);
+    }
+
+    /// Takes the response back, if it has not begun. True if it could: the producer answers with an error instead.
+    pub fn withdraw(&self) -> bool {
+        let mut state = self.state.lock();
+        if state.begun || state.closed {
+            return false;
+        }
+        state.withdrawn = true;
+        let consumer = state.consumer.take();
+        drop(state);
+        if let Some(consumer) = consumer {
+            consumer.wake();
+        }
+        true
+    }
+
+    fn end(&self, end: End, last: &[u8]) {
+        let mut state = self.state.lock();
+        if !state.closed && !state.mid_item {
+            state.buffer.extend_from_slice(last);
+        }
+        state.end.get_or_insert(end);
+        state.begun = true;
+        let consumer = state.consumer.take();
+        // Dropped without the lock: what it holds may be the producer itself.
+        let unused = state.on_close.take();
+        drop(state);
+        drop(unused);
+        if let Some(consumer) = consumer {
+            consumer.wake();
+        }
+    }
+
+    // The response's side.
+
+    /// Waits for the first moment of the response: an item, an end, a withdrawal, or until `patience` is over. In the
+    /// last case an event stream begins with a comment, so that a browser sees it open.
+    pub async fn opening(&self, patience: Duration) -> Opening {
+        let begun = std::future::poll_fn(|context| {
+            let mut state = self.state.lock();
+            if state.withdrawn {
+                Poll::Ready(Opening::Withdrawn)
+            } else if state.begun {
+                Poll::Ready(Opening::Begin)
+            } else {
+                state.consumer = Some(context.waker().clone());
+                Poll::Pending
+            }
+        });
+        match tokio::time::timeout(patience, begun).await {
+            Ok(opening) => opening,
+            Err(_elapsed) => self.begin_without_item(),
+        }
+    }
+
+    fn begin_without_item(&self) -> Opening {
+        let mut state = self.state.lock();
+        if state.withdrawn {
+            return Opening::Withdrawn;
+        }
+        if !state.begun {
+            state.begun = true;
+            if matches!(self.kind, Kind::Events { .. }) {
+                state.buffer.extend_from_slice(sse::OPENING);
+            }
+        }
+        Opening::Begin
+    }
+
+    /// Takes all that is written. `None` is the clean end.
+    pub(crate) fn poll_take(
+        &self,
+        context: &mut Context<'_>,
+        into: &mut Vec<u8>,
+    ) -> Poll<Option<Result<(), Cut>>> {
+        let mut state = self.state.lock();
+        if !state.buffer.is_empty() {
+            let spare = mem::take(&mut state.spare);
+            *into = mem::replace(&mut state.buffer, spare);
+            state.last_sent = Some(Instant::now());
+            return Poll::Ready(Some(Ok(())));
+        }
+        match state.end {
+            Some(End::Complete) => Poll::Ready(None),
+            // hyper drops what it has not written when a body fails, so the failure waits until all is written.
+            Some(End::Cut) if state.in_flight == 0 => Poll::Ready(Some(Err(Cut))),
+            _ => {
+                match &mut state.consumer {
+                    Some(waker) => waker.clone_from(context.waker()),
+                    none => *none = Some(context.waker().clone()),
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Wraps bytes that are handed to the connection, so that they count as unsent until they are written.
+    pub(crate) fn in_flight(self: &Arc<Self>, bytes: Vec<u8>) -> InFlight {
+        self.state.lock().in_flight += bytes.len();
+        InFlight { bytes, position: 0, pipe: self.clone() }
+    }
+
+    /// Gives an emptied buffer back for the next items.
+    pub(crate) fn recycle(&self, mut emptied: Vec<u8>) {
+        let mut state = self.state.lock();
+        let busy = state.unsent() > 0;
+        if state.spare.capacity() == 0 && (busy || emptied.capacity() <= KEPT_WHEN_IDLE) {
+            emptied.clear();
+            state.spare = emptied;
+        } else if !busy && state.spare.capacity() > KEPT_WHEN_IDLE {
+            state.spare = Vec::new();
+        }
+    }
+
+    /// Nobody will read any more: wakes the producer, which closes its generator.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.buffer = Vec::new();
+        state.spare = Vec::new();
+        self.release(state);
+    }
+
+    /// The server shuts down: events end cleanly after what is written; other bytes may go on until the deadline.
+    pub(crate) fn shut_down(&self) {
+        if self.kind == Kind::Chunks {
+            return;
+        }
+        let mut state = self.state.lock();
+        state.closed = true;
+        state.begun = true;
+        state.end.get_or_insert(End::Complete);
+        self.release(state);
+    }
+
+    fn release(&self, mut state: parking_lot::MutexGuard<'_, State>) {
+        let consumer = state.consumer.take();
+        let callbacks = [state.on_space.take(), state.on_close.take()];
+        drop(state);
+        self.space.notify_all();
+        self.presence.leave();
+        if let Some(consumer) = consumer {
+            consumer.wake();
+        }
+        for callback in callbacks.into_iter().flatten() {
+            callback();
+        }
+    }
+
+    // The watch's side.
+
+    pub(crate) fn set_carrier(&self, carrier: Arc<Carrier>) {
+        self.carrier.set(carrier).ok();
+    }
+
+    /// Drops the client: closes the pipe for its producer and aborts the task that carries the response.
+    pub(crate) fn abort(&self) {
+        self.close();
+        if let Some(carrier) = self.carrier.get() {
+            carrier.abort();
+        }
+    }
+
+    /// Sends a keep-alive if the stream has been silent, and tells when to look again.
+    pub(crate) fn check(&self, now: Instant) -> Health {
+        let mut state = self.state.lock();
+        if state.closed || state.end.is_some() && state.unsent() == 0 {
+            return Health::Fine(None);
+        }
+        let stall = self.send_timeout.map(|timeout| {
+            let since = if state.unsent() == 0 { now } else { *state.last_progress.get_or_insert(now) };
+            since + timeout
+        });
+        if stall.is_some_and(|stall| stall <= now) {
+            return Health::Stalled;
+        }
+        let silence = match self.kind {
+            Kind::Events { ping: Some(ping) } => Some(self.keep_alive(&mut state, ping, now)),
+            _ => None,
+        };
+        let consumer = if state.buffer.is_empty() { None } else { state.consumer.take() };
+        drop(state);
+        if let Some(consumer) = consumer {
+            consumer.wake();
+        }
+        Health::Fine([stall, silence].into_iter().flatten().min())
+    }
+
+    fn keep_alive(&self, state: &mut State, ping: Duration, now: Instant) -> Instant {
+        let silent_since = *state.last_sent.get_or_insert(now);
+        if silent_since + ping > now {
+            return silent_since + ping;
+        }
+        if state.unsent() == 0 && !state.mid_item && state.end.is_none() {
+            state.buffer.extend_from_slice(sse::KEEP_ALIVE);
+            state.last_progress = Some(now);
+        }
+        now + ping
+    }
+
+    fn advanced(&self) {
+        self.state.lock().last_progress = Some(Instant::now());
+    }
+
+    fn landed(&self, bytes: usize) {
+        let mut state = self.state.lock();
+        state.in_flight -= bytes;
+        let callback = state.take_callback_if_space();
+        let has_waiting_thread = state.blocked_threads > 0 && state.unsent() <= RESUME;
+        let consumer =
+            if state.in_flight == 0 && state.end == Some(End::Cut) { state.consumer.take() } else { None };
+        drop(state);
+        if has_waiting_thread {
+            self.space.notify_one();
+        }
+        if let Some(consumer) = consumer {
+            consumer.wake();
+        }
+        if let Some(callback) = callback {
+            callback();
+        }
+    }
+}
+
+/// Bytes on their way from a pipe to the socket.
+#[derive(Debug)]
+pub struct InFlight {
+    bytes: Vec<u8>,
+    position: usize,
+    pipe: Arc<Pipe>,
+}
+
+impl Buf for InFlight {
+    fn remaining(&self) -> usize {
+        self.bytes.len() - self.position
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.bytes[self.position..]
+    }
+
+    fn advance(&mut self, count: usize) {
+        self.position += count;
+        assert!(self.position <= self.bytes.len(), "cannot advance past the end of a chunk");
+        self.pipe.advanced();
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let bytes = mem::take(&mut self.bytes);
+        self.pipe.landed(bytes.len());
+        self.pipe.recycle(bytes);
+    }
+}

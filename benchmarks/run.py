@@ -128,7 +128,7 @@ def machine() -> dict[str, str]:
 
 
 def _has_reference(job: Job) -> bool:
-    return job.kind == "burst" and job.encoding is None
+    return job.name.removeprefix("burst-") in {"sync", "async"}
 
 
 def _run_plain_python(job: Job, turn: int) -> Run:

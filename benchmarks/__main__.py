@@ -73,7 +73,7 @@ def _list() -> None:
     for server in servers.SERVERS:
         print(f"{server.name:32} {server.title}")
     for job in jobs.JOBS:
-        print(f"{job.name:32} {job.title}")
+        print(f"{job.name:32} {job.title.format(connections=10_000, asked=10_000)}")
 
 
 if __name__ == "__main__":

@@ -118,6 +118,7 @@ def _document(body: str, height: int, results: Results) -> str:
     note = (
         "Side by side in one run. A jagged end: the bar is longer than the chart. Dashed: references, not competitors."
     )
+    when = f"{results.started[:10]}{', a quick run' if results.quick else ''}"
     return f"""<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" \
 aria-labelledby="title">
 <title id="title">Hypern and other servers, measured {escape(results.started[:10])}</title>
@@ -126,7 +127,7 @@ aria-labelledby="title">
 <text class="heading" x="{MARGIN}" y="44">Streaming from Python, one worker process each</text>
 <text class="note" x="{MARGIN}" y="66">{escape(note)}</text>
 {body}
-<text class="note" x="{MARGIN}" y="{height - 18}">{escape(results.started[:10])} · {escape(machine)}</text>
+<text class="note" x="{MARGIN}" y="{height - 18}">{escape(when)} · {escape(machine)}</text>
 </svg>
 """
 

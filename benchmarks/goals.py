@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from benchmarks.report import Table
 
-#: A sleep of 100 ms takes 101: a generator that sleeps in between is never at 100 % of its schedule.
+#: All of a schedule: a sleep of 100 ms takes 101, so that nobody who sleeps in between is at 100 %.
 ON_SCHEDULE = 0.97
 
 

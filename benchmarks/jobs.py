@@ -15,7 +15,7 @@ class Job:
     name: str
     #: What is measured: burst, paced, idle, first-byte, hello, download or churn.
     kind: str
-    #: The sentence above the table.
+    #: The sentence above the table; the sizes of the run that it is about are filled in.
     title: str
     #: The load generator's word for it, and its arguments.
     load: str
@@ -70,7 +70,7 @@ def _idle(flavour: str) -> Job:
     return Job(
         name=f"idle-{flavour}",
         kind="idle",
-        title=f"Idle, {flavour}: 10,000 clients of a generator that sends one event and then waits",
+        title=f"Idle, {flavour}: {{connections:,}} clients of a generator that sends one event and then waits",
         load="idle",
         arguments={
             "path": f"/idle-{flavour}",
@@ -130,7 +130,7 @@ def _download(flavour: str) -> Job:
     return Job(
         name=f"download-{flavour}",
         kind="download",
-        title=f"Download, {flavour}: 1 GiB from a generator of 64 KiB chunks, one client, 20 seconds at most",
+        title=f"Download, {flavour}: a generator of 64 KiB chunks, one client",
         load="download",
         arguments={"path": f"/download-{flavour}?size=1073741824", "duration": 20},
         rounds=3,
@@ -173,7 +173,7 @@ def _churn(flavour: str) -> Job:
     return Job(
         name=f"churn-{flavour}",
         kind="churn",
-        title=f"Churn, {flavour}: 10,000 clients, 50 at a time, that take one event and leave; 20 seconds at most",
+        title=f"Churn, {flavour}: {{asked:,}} clients, 50 at a time, that take one event and leave; 20 seconds at most",
         load="churn",
         arguments={"path": f"/paced-{flavour}?rate=10", "connections": 50, "count": 10_000, "duration": 20},
         quick={"count": 2000, "duration": 4} if flavour == "async" else None,

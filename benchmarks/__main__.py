@@ -41,7 +41,8 @@ def _measure(options: argparse.Namespace) -> Results:
     wanted = servers.chosen(options.peers, quick=options.quick)
     asked = jobs.smoke() if options.smoke else jobs.chosen(options.job, quick=options.quick)
     started = time.strftime("%Y-%m-%dT%H:%M:%S")
-    command = " ".join(["python -m benchmarks", *sys.argv[1:]])
+    where = {"--output", "--docs", str(options.output)}
+    command = " ".join(["python -m benchmarks", *(word for word in sys.argv[1:] if word not in where)])
     results = Results(started, command, options.quick, machine())
     ready = prepare(wanted, results)
     if options.install:

@@ -258,12 +258,12 @@ def _versions(results: Results) -> list[str]:
         requirement = next(server for server in SERVERS if server.name == name)
         wanted = requirement.requirements.read_text().split() if requirement.requirements.exists() else versions
         rows.append([TITLES[name], ", ".join(wanted[:8]), notes[name]])
-    return _markdown(rows)
+    return _markdown(rows, "---")
 
 
-def _markdown(rows: list[list[str]]) -> list[str]:
+def _markdown(rows: list[list[str]], alignment: str = "---:") -> list[str]:
     head, *body = rows
-    rule = ["---", *["---:"] * (len(head) - 1)]
+    rule = ["---", *[alignment] * (len(head) - 1)]
     return [f"| {' | '.join(row)} |" for row in [head, rule, *body]]
 
 

@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -218,6 +219,8 @@ def install(server: Server) -> None:
 
 def versions(server: Server) -> list[str]:
     """The versions of all that the server consists of, as the tools themselves name them."""
+    if server.name == "hypern":
+        return [f"{name}=={metadata.version(name)}" for name in ("hypern", "msgspec", "multipart", "uvloop")]
     commands = {
         "python": [_executable(server), "-m", "pip", "freeze", "--disable-pip-version-check"],
         "node": ["node", "--version"],
@@ -227,8 +230,8 @@ def versions(server: Server) -> list[str]:
     done = subprocess.run(
         commands[server.language], cwd=server.directory, capture_output=True, text=True, timeout=60, check=False
     )
-    # A package that was installed from a folder is printed with the folder's name.
-    return [line.split(" @ ")[0].split(" (")[0] for line in done.stdout.splitlines() if not line.startswith("#")]
+    # cargo prints the folder of a package that is not from a registry.
+    return [line.split(" (")[0] for line in done.stdout.splitlines()]
 
 
 @contextlib.contextmanager

@@ -9,11 +9,11 @@ import brotli
 import httpx
 import pytest
 import zstandard
-from raw_http import Connection, fetch
 
 from hypern import Hypern, SSEEvent
 from hypern.middleware import CompressionMiddleware
 from hypern.testing import TestClient
+from raw_http import Connection, fetch
 
 TEXT = "All work and no play makes a dull stream. " * 200
 ENCODINGS = ["gzip", "br", "zstd"]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from processes import running
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -78,8 +79,9 @@ def test_demo(serve):
     assert set(client.get("/source").json()) >= {"/feed", "/events", "/live-data", "/download"}
     with client.stream("GET", "/live-data") as response:
         assert next(response.iter_raw()).startswith(b"id: 0\nevent: sensor_reading\n")
-    size = sum(map(len, client.stream("GET", "/download").__enter__().iter_raw()))
-    assert size == 384 * 64 * 1024
+    with client.stream("GET", "/download") as response:
+        assert response.headers["content-length"] == str(384 * 64 * 1024)
+        assert sum(map(len, response.iter_raw())) == 384 * 64 * 1024
 
 
 def test_the_demo_feeds_whom_it_has_cut_off(serve):
@@ -98,5 +100,5 @@ def test_the_demo_feeds_whom_it_has_cut_off(serve):
             text += chunk
             if "event: cut" in text:
                 break
-    assert text.startswith(f'retry: 2000\n\nevent: resumed\ndata: {{"after":{last},')
+    assert text.startswith(f'retry: 2000\nevent: resumed\ndata: {{"after":{last},')
     assert f"id: {last + 1}\n" in text

@@ -37,9 +37,10 @@ def test_every_field_arrives(http2):
 
     @app.sse("/")
     def events():
+        # A comment has a blank line of its own. This client takes that for an event without data once it knows an id.
+        yield SSEEvent.comment("nothing to see")
         yield SSEEvent("named", event="greeting")
         yield SSEEvent("numbered", id="1", retry=1500)
-        yield SSEEvent.comment("nothing to see")
         yield "plain"
         yield None
         yield {"data": {"a": [1, 2]}, "event": "json", "id": "2"}
@@ -83,6 +84,21 @@ def test_a_silent_stream_opens(http2):
         assert [event.data for event in source.iter_sse()] == ["at last"]
 
 
+def test_keep_alives_are_no_events(http2):
+    app = Hypern()
+
+    @app.sse("/", ping=0.02, retry=1500)
+    def events(ctx):
+        yield SSEEvent("before", id="1")
+        ctx.sleep(0.3)
+        yield "after"
+
+    with TestClient(app, http2=http2) as client:
+        assert client.get("/").text.count(": keepalive\n") > 1
+        with client.sse("/") as source:
+            assert seen(source) == [("message", "before", "1", 1500), ("message", "after", "1", None)]
+
+
 @pytest.mark.parametrize("ending", ["ends", "fails"])
 def test_a_client_that_resumes_misses_nothing(http2, ending):
     app = Hypern()
@@ -101,8 +117,7 @@ def test_a_client_that_resumes_misses_nothing(http2, ending):
             headers = {"last-event-id": str(numbers[-1])} if numbers else {}
             with client.sse("/", headers=headers) as source:
                 try:
-                    for event in source.iter_sse():
-                        numbers.append(int(event.id))
+                    numbers.extend(int(event.id) for event in source.iter_sse())
                 except httpx.RemoteProtocolError:
                     breaks += 1
     assert numbers == list(range(1, LAST + 1))

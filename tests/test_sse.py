@@ -93,7 +93,7 @@ def test_a_stream_accepts(item, wire):
 
 def test_a_retry_comes_first():
     content, _ = body_of(lambda res: res.sse_stream(["x"], retry=1500))
-    assert content == b"retry: 1500\n\ndata: x\n\n"
+    assert content == b"retry: 1500\ndata: x\n\n"
 
 
 def test_events_at_once():
@@ -161,7 +161,7 @@ def test_a_handler_may_be_the_stream(handler, wire, behind_middleware):
 
     with TestClient(app) as client:
         response = client.get("/ticks")
-    assert response.content == b"retry: 10\n\n" + wire
+    assert response.content == b"retry: 10\n" + wire
     assert SSE_HEADERS.items() <= dict(response.headers).items()
 
 

@@ -522,3 +522,35 @@ impl Drop for InFlight {
         self.pipe.landed(mem::take(&mut self.bytes));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_stream_keeps_no_large_buffer() {
+        let pipe = Pipe::new(Kind::Chunks, None, Vec::new(), Presence::new());
+        let mut context = Context::from_waker(Waker::noop());
+        let mut take = || match pipe.poll_take(&mut context) {
+            Poll::Ready(Some(Ok(in_flight))) => in_flight,
+            other => panic!("no data: {other:?}"),
+        };
+        let item = vec![b'x'; CAPACITY / 4];
+        let held = || {
+            let state = pipe.state.lock();
+            state.buffer.capacity() + state.spare.capacity()
+        };
+
+        pipe.write(&item).expect("open");
+        let first = take();
+        pipe.write(&item).expect("open");
+        drop(first);
+        assert!(held() >= 2 * item.len(), "a busy stream keeps what it will need");
+        drop(take());
+        assert_eq!(held(), 0);
+
+        pipe.write(b"small").expect("open");
+        drop(take());
+        assert!((1..=KEPT_WHEN_IDLE).contains(&held()), "a slow stream need not allocate for each item");
+    }
+}

@@ -12,7 +12,7 @@ use serving::{
     until,
 };
 
-const SEND_TIMEOUT: Duration = Duration::from_millis(300);
+const SEND_TIMEOUT: Duration = Duration::from_millis(500);
 const PINGED: Kind = Kind::Events { ping: Some(Duration::from_millis(50)) };
 
 fn start(streaming: Streaming) -> Server {

@@ -242,7 +242,7 @@ async fn the_preface_of_http2_may_come_in_parts() {
 
 fn impatient() -> Server {
     let mut plan = hello().stream("/events", Streaming::new(EVENTS));
-    plan.limits = Limits { header_read_timeout: Duration::from_millis(100), ..Limits::default() };
+    plan.limits = Limits { header_read_timeout: Duration::from_millis(300), ..Limits::default() };
     plan.start()
 }
 

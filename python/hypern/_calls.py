@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ class Call:
         """Call it from the event loop: a blocking function on a thread, with a copy of the current context."""
         if self.is_async:
             return await self.call(*self.pick(values))
-        return await run_on_thread(self.call, *self.pick(values))
+        return await _on_thread(self.call, *self.pick(values))
 
 
 def resolve(function: Callable[..., Any], names: tuple[str, ...] = HANDLER_PARAMETERS) -> Call:
@@ -85,12 +86,13 @@ def _parameters(function: Callable[..., Any], names: tuple[str, ...]) -> tuple[l
     """Split the parameters to pass into those passed by position and those passed by keyword."""
     positional: list[str] = []
     keyword: list[str] = []
+    bound = function.keywords if isinstance(function, functools.partial) else {}
     takes_the_rest = False
     skipped = False
     for parameter in _signature(function).parameters.values():
         if parameter.kind is parameter.VAR_POSITIONAL:
             takes_the_rest = not skipped
-        elif parameter.name in names and parameter.kind is not parameter.VAR_KEYWORD:
+        elif parameter.name in names and parameter.name not in bound and parameter.kind is not parameter.VAR_KEYWORD:
             by_keyword = skipped or parameter.kind is parameter.KEYWORD_ONLY
             (keyword if by_keyword else positional).append(parameter.name)
         elif parameter.default is not parameter.empty:
@@ -125,11 +127,31 @@ def _with_keywords(function: Callable[..., Any], positional: int, keyword: list[
     return call
 
 
+async def _on_thread(function: Callable[..., Any], *values: Any) -> Any:
+    """Run a blocking function on a thread, as if it ran here: the context variables that it sets are set here too."""
+    context = copy_context()
+    try:
+        return await run_on_thread(context.run, _sheltered, function, *values)
+    finally:
+        for variable, value in context.items():
+            if variable.get(None) is not value:
+                variable.set(value)
+
+
+def _sheltered(function: Callable[..., Any], *values: Any) -> Any:
+    try:
+        return function(*values)
+    except StopIteration as error:
+        # A future cannot carry it (PEP 479 makes the same of one in a coroutine).
+        message = f"{name_of(function)} raised StopIteration"
+        raise RuntimeError(message) from error
+
+
 def _awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
     """Call a ``def`` that hides an ``async def``: it may block, and it may return the coroutine."""
 
     async def call(*values: Any) -> Any:
-        result = await run_on_thread(function, *values)
+        result = await _on_thread(function, *values)
         return await result if inspect.isawaitable(result) else result
 
     return call

@@ -13,16 +13,31 @@ from datetime import datetime
 from os import PathLike
 from typing import Any, Literal, TypeAlias, TypeVar, final, overload
 
-from typing_extensions import Self
+from typing_extensions import Self, disjoint_base
 
 from hypern.app import Hypern
 from hypern.forms import Form
 from hypern.sse import SSEComment
 
+__all__ = [
+    "Context",
+    "Endpoint",
+    "Exchange",
+    "Headers",
+    "Request",
+    "Response",
+    "SSEEvent",
+    "Server",
+    "Sink",
+    "UploadStream",
+    "run_on_thread",
+]
+
 _T = TypeVar("_T")
 _Chunk: TypeAlias = bytes | bytearray | memoryview | str
 _ErrorCallback: TypeAlias = Callable[[BaseException], Any]
 
+@disjoint_base
 class SSEEvent:
     """One event of an event stream. Source: the HTML standard, section 9.2.
 
@@ -36,9 +51,9 @@ class SSEEvent:
         message names the field.
     """
 
-    def __init__(
-        self, data: Any, *, id: str | None = None, event: str | None = None, retry: int | None = None
-    ) -> None: ...
+    def __new__(
+        cls, data: Any, *, id: str | None = None, event: str | None = None, retry: int | None = None
+    ) -> Self: ...
     @property
     def data(self) -> Any:
         """The payload, as it was given."""
@@ -61,7 +76,7 @@ class SSEEvent:
     @staticmethod
     def comment(text: str) -> SSEComment:
         """Return a comment: a str to concatenate into a body, or to yield into a stream."""
-    def __eq__(self, other: object) -> bool: ...
+    def __eq__(self, other: object, /) -> bool: ...
     __hash__: None  # type: ignore[assignment]
 
 @final
@@ -71,13 +86,17 @@ class Headers(Mapping[str, str]):
     Iteration yields each name once, in lower case. A value with bytes outside ASCII is read as ISO-8859-1.
     """
 
-    def __getitem__(self, name: str) -> str:
+    def __getitem__(self, name: str, /) -> str:
         """Return the first value of a header.
 
         :raises KeyError: if the request has no such header.
         """
     def __iter__(self) -> Iterator[str]: ...
     def __len__(self) -> int: ...
+    @overload
+    def get(self, name: str, default: None = None, /) -> str | None: ...
+    @overload
+    def get(self, name: str, default: _T, /) -> str | _T: ...
     def get_all(self, name: str) -> list[str]:
         """Return every value of a header, in order; an empty list if there is none."""
 
@@ -155,7 +174,7 @@ class Request:
         :raises RuntimeError: on a route with ``stream_body=True``.
         """
     @overload
-    def json(self) -> Any:
+    def json(self, type: None = None) -> Any:
         """Return the upload decoded from JSON, whatever its content type.
 
         :param type: any type that msgspec decodes (a Struct, dataclass, TypedDict, ``list[int]``); the value is then
@@ -247,8 +266,10 @@ class Response:
         """Send plain text."""
     def html(self, html: str) -> Self:
         """Send HTML."""
-    def send(self, content: Any) -> Self:
-        """Send a str (plain text), bytes (octets), or any other value (JSON), unless the content type is set already.
+    def send(self, content: Any = None) -> Self:
+        """Send a str (plain text), bytes (octets), None (nothing), or any other value (JSON).
+
+        A content type that was set before is kept.
 
         :raises TypeError: if the value cannot be JSON.
         """
@@ -307,11 +328,12 @@ class Response:
         self,
         content: Iterable[_Chunk] | AsyncIterable[_Chunk],
         *,
-        content_type: str = "application/octet-stream",
+        content_type: str | None = None,
         send_timeout: float | None = 30.0,
     ) -> Self:
         """Stream chunks as the content yields them; a single bytes or str is one chunk.
 
+        :param content_type: if None, the one set before, else application/octet-stream.
         :param send_timeout: after how many seconds a client that takes nothing is dropped; None for never.
         :raises TypeError: if the content is not iterable.
         :raises ValueError: if send_timeout is not positive.
@@ -351,10 +373,10 @@ class Context:
 
         :raises ValueError: if the time is negative.
         """
-    def __contains__(self, name: object) -> bool: ...
-    def __getattr__(self, name: str) -> Any: ...
-    def __setattr__(self, name: str, value: Any) -> None: ...
-    def __delattr__(self, name: str) -> None: ...
+    def __contains__(self, name: object, /) -> bool: ...
+    def __getattr__(self, name: str, /) -> Any: ...
+    def __setattr__(self, name: str, value: Any, /) -> None: ...
+    def __delattr__(self, name: str, /) -> None: ...
 
 @final
 class Endpoint:
@@ -368,8 +390,8 @@ class Endpoint:
     :param max_body_size: the largest upload in bytes; larger ones are answered with 413.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         call: Callable[..., Any],
         *,
         arguments: tuple[int, ...],
@@ -377,7 +399,7 @@ class Endpoint:
         suspends: bool,
         stream_body: bool = False,
         max_body_size: int,
-    ) -> None: ...
+    ) -> Self: ...
 
 @final
 class Server:
@@ -390,14 +412,14 @@ class Server:
     :param shutdown_timeout: how many seconds ``shutdown`` gives open requests and streams.
     """
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         *,
         app: object,
         on_error: Callable[[Request, Response, Context, BaseException], Awaitable[None] | None],
-        max_threads: int = 4096,
-        shutdown_timeout: float = 10.0,
-    ) -> None: ...
+        max_threads: int,
+        shutdown_timeout: float,
+    ) -> Self: ...
     def add_route(self, method: str, path: str, endpoint: Endpoint) -> None:
         """Add a route.
 
@@ -411,15 +433,16 @@ class Server:
         :param port: 0 for any free port.
         :raises OSError: if the address cannot be bound.
         """
-    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+    def start(self, event_loop: asyncio.AbstractEventLoop) -> None:
         """Begin to accept connections, and run coroutines on the loop, whose thread this must be."""
     def shutdown(self) -> asyncio.Future[int]:
         """Stop accepting, end streams and wait for requests, for as long as ``shutdown_timeout`` says.
 
-        The outcome is the number of threads that are still in a user's code.
+        The outcome is the number of threads that are still in a user's code. Until ``abort``, tasks may still await what
+        the server does for them.
         """
     def abort(self) -> None:
-        """End everything at once; it may be called at any time, more than once, and changes nothing after the end."""
+        """End everything at once; it may be called at any time, and more than once."""
 
 @final
 class Exchange:
@@ -469,7 +492,7 @@ class Sink:
     def fail(self, error: BaseException) -> bool:
         """Say that the source has failed; True means that the response can still be an error response."""
 
-def run_on_thread(call: Callable[..., _T], /, *arguments: Any) -> Awaitable[_T]:
+def run_on_thread(call: Callable[..., _T], *arguments: Any) -> Awaitable[_T]:
     """Run a blocking function on a thread of the pool, with a copy of the current context.
 
     :raises HTTPException: 503 if all threads are taken.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from hypern._calls import Call, resolve
 from hypern._hypern import Endpoint, Server
+from hypern._tasks import settle
 from hypern.errors import ErrorHandlers
 from hypern.routing import EVERYTHING, Route, Router, answer_miss, compile_route, preflight_routes
 
@@ -29,6 +30,7 @@ Result = TypeVar("Result")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EXIT_BY_SIGNAL = 128
+LAST_MOMENT = 1.0  # seconds that the tasks of streams have left after a shutdown that took all its time
 
 
 class Hypern(Router):
@@ -132,7 +134,7 @@ class Hypern(Router):
         """
         server = self._compile()
         async with AsyncExitStack() as stack:
-            # The last to run: it closes the listener of an app that failed to start, and is nothing after shutdown().
+            # The last to run: tasks await what the server does for them until then.
             stack.callback(server.abort)
             address = server.bind(host, port)
             if self._lifespan is not None:
@@ -141,7 +143,7 @@ class Hypern(Router):
                 await self._run_hook(hook)
             for hook in self._shutdown:
                 stack.push_async_callback(self._run_hook, hook)
-            stack.push_async_callback(_end, server)
+            stack.push_async_callback(_end, server, self._shutdown_timeout)
             server.start(asyncio.get_running_loop())
             if ready is not None:
                 ready(*address)
@@ -211,15 +213,17 @@ def run(main: Coroutine[Any, Any, Result]) -> Result:
     return uvloop.run(main)
 
 
-async def _end(server: Server) -> None:
+async def _end(server: Server, timeout: float) -> None:
+    deadline = asyncio.get_running_loop().time() + timeout
     try:
         stuck = await server.shutdown()
+        await settle(max(deadline - asyncio.get_running_loop().time(), LAST_MOMENT))
     except asyncio.CancelledError:
         # Whoever cannot wait for open requests cannot wait for them behind the shutdown hooks either.
         server.abort()
         raise
     if stuck:
-        logger.warning("%d threads are still in your code after the shutdown timeout; they end with the process", stuck)
+        logger.warning("threads still in your code after the shutdown timeout: %d; they end with the process", stuck)
 
 
 def _announce(host: str, port: int) -> None:

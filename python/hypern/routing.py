@@ -115,10 +115,7 @@ class Router:
         :raises ValueError: if the path does not start with a slash.
         :raises RuntimeError: if the app has started.
         """
-        if isinstance(methods, str):
-            message = f"methods must be several: write methods=({methods!r},)"
-            raise TypeError(message)
-        names = tuple(method.upper() for method in methods)
+        names = _method_names(methods)
         _check_path(path)
 
         def register(handler: Handler) -> Handler:
@@ -150,7 +147,7 @@ class Router:
         :raises RuntimeError: if the app has started.
         """
         options = {"ping": ping, "retry": retry, "send_timeout": send_timeout, "on_error": on_error}
-        names = tuple(method.upper() for method in methods)
+        names = _method_names(methods)
         _check_path(path)
 
         def register(handler: Handler) -> Handler:
@@ -176,14 +173,14 @@ class Router:
         :raises ValueError: if a router would contain itself.
         :raises RuntimeError: if the app has started.
         """
-        prefix, used = ("", first) if second is None else (first, second)
+        prefix, used = (first, second) if isinstance(first, str) else ("", first)
         if isinstance(used, Router):
             if self in used.routers():
                 message = "a router cannot contain itself"
                 raise ValueError(message)
             self._add(Mount(_checked_prefix(prefix), used))
-        elif second is not None or isinstance(first, str):
-            message = f"below a prefix there can only be a router, got {second!r}; give a router the middleware"
+        elif isinstance(first, str):
+            message = f"below a prefix there can only be a router, got {second!r}: give a router the middleware"
             raise TypeError(message)
         else:
             self._check_open()
@@ -373,6 +370,13 @@ def _as_layer(middleware: Any) -> Layer:
 def _is_generator(handler: Callable[..., Any]) -> bool:
     inner = innermost(handler)
     return inspect.isgeneratorfunction(inner) or inspect.isasyncgenfunction(inner)
+
+
+def _method_names(methods: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(methods, str):
+        message = f"methods must be several: write methods=({methods!r},)"
+        raise TypeError(message)
+    return tuple(method.upper() for method in methods)
 
 
 def _checked_prefix(prefix: str) -> str:

@@ -2,72 +2,34 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.support.ui import WebDriverWait
+
+from processes import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from selenium import webdriver
     from selenium.webdriver.remote.webelement import WebElement
 
 DEMO = Path(__file__).parents[2] / "examples" / "demo" / "app.py"
-ARGUMENTS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1280,1600"]
 SECONDS = 30
 LUMP_MILLISECONDS = 90  # the generator sleeps 100 between two readings; what comes in lumps has a mean of nearly none
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def wait_for(url: str) -> None:
-    for _ in range(100):
-        try:
-            urllib.request.urlopen(url, timeout=SECONDS).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    pytest.fail(f"nothing answers at {url}")
-
-
 @pytest.fixture(scope="module")
 def demo() -> Iterator[str]:
-    url = f"http://127.0.0.1:{(port := free_port())}/"
-    with subprocess.Popen([sys.executable, DEMO], env={**os.environ, "PORT": str(port)}) as process:
-        try:
-            wait_for(url)
-            yield url
-        finally:
-            process.terminate()
-            process.wait(SECONDS)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    for argument in ARGUMENTS:
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver"))
-    yield driver
-    driver.quit()
+    with running(str(DEMO), PORT="0") as program:
+        yield program.url
 
 
 @pytest.fixture(scope="module")
 def page(demo: str, browser: webdriver.Chrome) -> webdriver.Chrome:
+    browser.get_log("browser")  # what other pages have said is not this one's
     browser.get(demo)
     return browser
 

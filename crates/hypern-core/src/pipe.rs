@@ -14,6 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::time::Instant;
 
 use crate::connection::Carrier;
+pub use crate::presence::Callback;
 use crate::presence::Presence;
 use crate::sse;
 
@@ -25,9 +26,6 @@ const RESUME: usize = CAPACITY / 2;
 
 /// A drained buffer of at most this size is kept by an idle stream, so that a slow one need not allocate for each item.
 const KEPT_WHEN_IDLE: usize = 512;
-
-/// Called once, from any thread, without a lock held.
-pub type Callback = Box<dyn FnOnce() + Send>;
 
 /// What a stream carries, which decides about comments and about its end at shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +91,10 @@ struct State {
     withdrawn: bool,
     end: Option<End>,
     closed: bool,
+    /// The task that waits for something to read.
     consumer: Option<Waker>,
+    /// The task that waits until what it has read is written.
+    lander: Option<Waker>,
     blocked_threads: usize,
     on_space: Option<Callback>,
     on_close: Option<Callback>,
@@ -284,6 +285,16 @@ impl Pipe {
         true
     }
 
+    /// The producer is gone. Unless it has said how the stream ends, the response is taken back, or else cut.
+    pub fn abandon(&self) {
+        let state = self.state.lock();
+        let is_over = state.end.is_some() || state.withdrawn || state.closed;
+        drop(state);
+        if !is_over && !self.withdraw() {
+            self.cut(&[]);
+        }
+    }
+
     fn end(&self, end: End, last: &[u8]) {
         let mut state = self.state.lock();
         if !state.closed && !state.mid_item {
@@ -342,6 +353,15 @@ impl Pipe {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<InFlight, Cut>>> {
         let mut state = self.state.lock();
+        if state.in_flight > 0 {
+            if state.buffer.is_empty() && state.end == Some(End::Complete) && self.is_alone() {
+                return Poll::Ready(None);
+            }
+            // The next items gather while these are written, however fast they come: one write to the socket for all
+            // of them, and no wake-up for each. Landing wakes the task, and it comes back here.
+            set_waker(&mut state.lander, context);
+            return Poll::Pending;
+        }
         if !state.buffer.is_empty() {
             let spare = mem::take(&mut state.spare);
             let bytes = mem::replace(&mut state.buffer, spare);
@@ -350,14 +370,11 @@ impl Pipe {
             return Poll::Ready(Some(Ok(InFlight { bytes, position: 0, pipe: self.clone() })));
         }
         match state.end {
-            Some(End::Complete) if state.in_flight == 0 || self.is_alone() => Poll::Ready(None),
-            // hyper drops what it has not written when a body fails, so the failure waits until all is written.
-            Some(End::Cut) if state.in_flight == 0 => Poll::Ready(Some(Err(Cut))),
-            _ => {
-                match &mut state.consumer {
-                    Some(waker) => waker.clone_from(context.waker()),
-                    none => *none = Some(context.waker().clone()),
-                }
+            Some(End::Complete) => Poll::Ready(None),
+            // hyper drops what it has not written when a body fails; by now all is written.
+            Some(End::Cut) => Poll::Ready(Some(Err(Cut))),
+            None => {
+                set_waker(&mut state.consumer, context);
                 Poll::Pending
             }
         }
@@ -408,14 +425,16 @@ impl Pipe {
         let consumer = state.consumer.take();
         let callbacks = [state.on_space.take(), state.on_close.take()];
         drop(state);
+        self.presence.mark();
         self.space.notify_all();
-        self.presence.leave();
         if let Some(consumer) = consumer {
             consumer.wake();
         }
         for callback in callbacks.into_iter().flatten() {
             callback();
         }
+        // The last, so that a task which sleeps until the client leaves is cancelled rather than woken.
+        self.presence.leave();
     }
 
     // The watch's side.
@@ -467,17 +486,24 @@ impl Pipe {
         state.recycle(bytes);
         let callback = state.take_callback_if_space();
         let has_waiting_thread = state.blocked_threads > 0 && state.unsent() <= RESUME;
-        let consumer = if state.in_flight == 0 && state.end.is_some() { state.consumer.take() } else { None };
+        let lander = if state.in_flight == 0 { state.lander.take() } else { None };
         drop(state);
         if has_waiting_thread {
             self.space.notify_one();
         }
-        if let Some(consumer) = consumer {
-            consumer.wake();
+        if let Some(lander) = lander {
+            lander.wake();
         }
         if let Some(callback) = callback {
             callback();
         }
+    }
+}
+
+fn set_waker(slot: &mut Option<Waker>, context: &Context<'_>) {
+    match slot {
+        Some(waker) => waker.clone_from(context.waker()),
+        None => *slot = Some(context.waker().clone()),
     }
 }
 

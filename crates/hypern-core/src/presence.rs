@@ -9,11 +9,20 @@ use parking_lot::{Condvar, Mutex};
 /// Tells the code behind one request whether its client is still there, and wakes it when the client leaves.
 ///
 /// The client also counts as gone once the server has begun to shut the response down: nobody will read what follows.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Presence {
     gone: AtomicBool,
-    lock: Mutex<()>,
+    on_leave: Mutex<Option<Callback>>,
     left: Condvar,
+}
+
+/// Called once, from any thread, without a lock held.
+pub type Callback = Box<dyn FnOnce() + Send>;
+
+impl std::fmt::Debug for Presence {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Presence").field("gone", &self.gone).finish_non_exhaustive()
+    }
 }
 
 impl Presence {
@@ -29,13 +38,34 @@ impl Presence {
         self.gone.load(Ordering::Acquire)
     }
 
-    /// Marks the client as gone and wakes every thread in [`Presence::wait_timeout`].
+    /// Marks the client as gone, without waking anybody yet.
+    pub(crate) fn mark(&self) {
+        self.gone.store(true, Ordering::Release);
+    }
+
+    /// Marks the client as gone, wakes every thread in [`Presence::wait_timeout`], and calls the callback.
     pub fn leave(&self) {
-        if !self.gone.swap(true, Ordering::AcqRel) {
-            // Taking the lock orders this with a waiter between its check and its wait.
-            drop(self.lock.lock());
-            self.left.notify_all();
+        self.mark();
+        // Taking the lock orders this with a waiter between its check and its wait.
+        let callback = self.on_leave.lock().take();
+        self.left.notify_all();
+        if let Some(callback) = callback {
+            callback();
         }
+    }
+
+    /// Calls `callback` once the client has left: at once if it has already. There is one callback; another replaces it.
+    pub fn on_leave(&self, callback: Callback) {
+        let mut on_leave = self.on_leave.lock();
+        let replaced = if self.left() {
+            drop(on_leave);
+            callback();
+            return;
+        } else {
+            on_leave.replace(callback)
+        };
+        drop(on_leave);
+        drop(replaced);
     }
 
     /// Blocks this thread for `duration`, or until the client leaves. True if the whole time has passed.
@@ -43,7 +73,7 @@ impl Presence {
         let Some(deadline) = Instant::now().checked_add(duration) else {
             return self.wait();
         };
-        let mut guard = self.lock.lock();
+        let mut guard = self.on_leave.lock();
         while !self.left() {
             if self.left.wait_until(&mut guard, deadline).timed_out() {
                 return !self.left();
@@ -53,7 +83,7 @@ impl Presence {
     }
 
     fn wait(&self) -> bool {
-        let mut guard = self.lock.lock();
+        let mut guard = self.on_leave.lock();
         while !self.left() {
             self.left.wait(&mut guard);
         }
@@ -68,6 +98,22 @@ mod tests {
     #[test]
     fn a_whole_wait_says_so() {
         assert!(Presence::new().wait_timeout(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_callback_is_called_once_and_at_once_if_the_client_has_left() {
+        let presence = Presence::new();
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let announce = |name: &'static str| -> Callback {
+            let sender = sender.clone();
+            Box::new(move || sender.send(name).expect("the test listens"))
+        };
+        presence.on_leave(announce("before"));
+        assert!(receiver.try_recv().is_err());
+        presence.leave();
+        presence.leave();
+        presence.on_leave(announce("after"));
+        assert_eq!(receiver.try_iter().collect::<Vec<_>>(), ["before", "after"]);
     }
 
     #[test]

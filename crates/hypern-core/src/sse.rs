@@ -140,10 +140,11 @@ pub fn encode_comment(text: &str, out: &mut Vec<u8>) {
     out.push(b'\n');
 }
 
-/// Appends a new reconnection time in milliseconds and a blank line; clients dispatch no event for it.
+/// Appends a new reconnection time in milliseconds, as the first line of whatever event comes next.
+///
+/// With a blank line of its own browsers would take it just as well, but some clients would dispatch an empty event.
 pub fn encode_retry(milliseconds: u64, out: &mut Vec<u8>) {
     push_line(b"retry: ", itoa::Buffer::new().format(milliseconds).as_bytes(), out);
-    out.push(b'\n');
 }
 
 #[inline]
@@ -220,8 +221,8 @@ mod tests {
 
     #[test]
     fn a_retry_is_a_block_of_its_own() {
-        assert_eq!(written(|out| encode_retry(0, out)), "retry: 0\n\n");
-        assert_eq!(written(|out| encode_retry(u64::MAX, out)), format!("retry: {}\n\n", u64::MAX));
+        assert_eq!(written(|out| encode_retry(0, out)), "retry: 0\n");
+        assert_eq!(written(|out| encode_retry(u64::MAX, out)), format!("retry: {}\n", u64::MAX));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use hypern_core::body::Presence;
+use hypern_core::presence::Presence;
 use pyo3::exceptions::{PyAttributeError, PyValueError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
@@ -11,18 +11,28 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyString};
 
+use crate::engine::Engine;
+
 /// Values that belong to one request, its id, and a sleep that ends when the client leaves.
 #[pyclass(frozen, module = "hypern")]
 pub(crate) struct Context {
-    app: Py<PyAny>,
+    engine: Arc<Engine>,
     presence: Arc<Presence>,
+    /// A future of the event loop that is done once the client has left.
+    left: PyOnceLock<Py<PyAny>>,
     values: OnceLock<Py<PyDict>>,
     request_id: PyOnceLock<Py<PyString>>,
 }
 
 impl Context {
-    pub(crate) fn new(app: Py<PyAny>, presence: Arc<Presence>) -> Self {
-        Self { app, presence, values: OnceLock::new(), request_id: PyOnceLock::new() }
+    pub(crate) fn new(engine: Arc<Engine>, presence: Arc<Presence>) -> Self {
+        Self {
+            engine,
+            presence,
+            left: PyOnceLock::new(),
+            values: OnceLock::new(),
+            request_id: PyOnceLock::new(),
+        }
     }
 
     fn values<'py>(&self, py: Python<'py>) -> &Bound<'py, PyDict> {
@@ -107,25 +117,31 @@ impl Context {
     /// The application.
     #[getter]
     fn app<'py>(&self, py: Python<'py>) -> &Bound<'py, PyAny> {
-        self.app.bind(py)
+        self.engine.application.bind(py)
     }
 
     /// Sleeps, at most until the client leaves; `await` the result in async code.
     ///
-    /// True if the whole time has passed, False if the client has left. In async code a client that leaves cancels
-    /// the task, so the result is always True.
+    /// True if the whole time has passed, False if the client has left. A client that leaves its stream also cancels
+    /// the task of an async source.
     fn sleep<'py>(&self, py: Python<'py>, seconds: f64) -> PyResult<Bound<'py, PyAny>> {
         static RUNNING_LOOP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        static SLEEP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let duration = Duration::try_from_secs_f64(seconds).map_err(|_| {
             PyValueError::new_err(format!("seconds must be a finite number from 0 on, got {seconds}"))
         })?;
-        if RUNNING_LOOP.import(py, "asyncio", "_get_running_loop")?.call0()?.is_none() {
+        let running_loop = RUNNING_LOOP.import(py, "asyncio", "_get_running_loop")?.call0()?;
+        if running_loop.is_none() {
             let presence = &self.presence;
             let whole = py.detach(|| presence.wait_timeout(duration));
             return Ok(whole.into_pyobject(py)?.to_owned().into_any());
         }
-        SLEEP.import(py, "asyncio", "sleep")?.call1((seconds, true))
+        if !running_loop.is(&self.engine.event_loop) {
+            return py.import("asyncio")?.call_method1("sleep", (seconds, true));
+        }
+        let left = self
+            .left
+            .get_or_try_init(py, || self.engine.future(py, |callback| self.presence.on_leave(callback)))?;
+        self.engine.tasks.bind(py).call_method1(intern!(py, "sleep"), (seconds, left))
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
@@ -133,7 +149,6 @@ impl Context {
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        visit.call(&self.app)?;
         visit.call(self.values.get())
     }
 }

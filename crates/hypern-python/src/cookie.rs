@@ -114,12 +114,19 @@ fn same_site_word(value: &str, secure: bool) -> PyResult<&'static str> {
     }
 }
 
-/// When a cookie expires: an aware `datetime`, or seconds since the Unix epoch.
+/// When a cookie expires: an aware `datetime`, an HTTP date (RFC 9110, 5.6.7), or seconds since the Unix epoch.
 ///
 /// # Errors
 ///
-/// `TypeError` for another type, `ValueError` for a naive datetime or a time outside the years 1970 to 9999.
+/// `TypeError` for another type, `ValueError` for a naive datetime, a str that is no HTTP date, or a time outside the years 1970 to 9999.
 pub(crate) fn expiry(value: &Bound<'_, PyAny>) -> PyResult<SystemTime> {
+    if let Ok(date) = value.extract::<&str>() {
+        return httpdate::parse_http_date(date).map_err(|_| {
+            PyValueError::new_err(format!(
+                "expires {date:?} is not an HTTP date, such as \"Tue, 01 Jan 2030 00:00:00 GMT\""
+            ))
+        });
+    }
     let seconds = match value.cast::<PyDateTime>() {
         Ok(moment) if moment.get_tzinfo().is_none() => {
             return Err(PyValueError::new_err(
@@ -128,7 +135,9 @@ pub(crate) fn expiry(value: &Bound<'_, PyAny>) -> PyResult<SystemTime> {
         }
         Ok(moment) => moment.call_method0("timestamp")?.extract::<f64>()?,
         Err(_) => value.extract::<f64>().map_err(|_| {
-            PyTypeError::new_err("expires must be an aware datetime or a number of seconds since 1970")
+            PyTypeError::new_err(
+                "expires must be an aware datetime, an HTTP date or a number of seconds since 1970",
+            )
         })?,
     };
     // The end of the year 9999: an HTTP date has four digits for the year.

@@ -53,7 +53,7 @@ impl Headers {
     }
 
     /// The value of a header, or `default` without one.
-    #[pyo3(signature = (name, default=None))]
+    #[pyo3(signature = (name, default=None, /))]
     fn get<'py>(
         &self,
         name: &str,

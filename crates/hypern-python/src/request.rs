@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::header::{COOKIE, HOST, HeaderValue};
+use http::header::{COOKIE, HOST};
 use http::request::Parts;
-use hypern_core::body::Presence;
+use hypern_core::presence::Presence;
 use hypern_core::router::Params;
+use hypern_core::server::Miss;
 use percent_encoding::percent_decode_str;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -18,7 +19,7 @@ use pyo3::types::{PyBytes, PyDict, PyString, PyType};
 use crate::cookie;
 use crate::headers::{Headers, Value, joined};
 use crate::json::{self, DecodeFailure};
-use crate::upload::Chunks;
+use crate::upload::UploadStream;
 
 /// The body of a request.
 #[derive(Debug)]
@@ -27,15 +28,6 @@ pub(crate) enum Upload {
     Whole(Bytes),
     /// An object whose sync or async iteration yields the chunks as they arrive.
     Live(Py<PyAny>),
-}
-
-/// Why a request found no route: what the fallback endpoint answers.
-#[derive(Debug)]
-pub(crate) struct Miss {
-    /// 404, 405, or 204 for OPTIONS.
-    pub(crate) status: u16,
-    /// The value of the `Allow` header, where the path is known.
-    pub(crate) allow: Option<HeaderValue>,
 }
 
 /// One request.
@@ -254,7 +246,7 @@ impl Request {
     /// The body chunk by chunk: iterate it with `for` or `async for`.
     fn stream<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         match &self.upload {
-            Upload::Whole(body) => Ok(Bound::new(py, Chunks::new(body.clone()))?.into_any()),
+            Upload::Whole(body) => Ok(Bound::new(py, UploadStream::new(body.clone()))?.into_any()),
             Upload::Live(chunks) => Ok(chunks.bind(py).clone()),
         }
     }
@@ -281,7 +273,7 @@ impl Request {
     #[getter]
     fn miss(&self) -> Option<(u16, Option<&str>)> {
         let miss = self.miss.as_ref()?;
-        Some((miss.status, miss.allow.as_ref().and_then(|allow| allow.to_str().ok())))
+        Some((miss.status().as_u16(), miss.allow().and_then(|allow| allow.to_str().ok())))
     }
 
     fn __repr__(&self) -> String {

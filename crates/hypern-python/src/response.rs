@@ -190,9 +190,14 @@ impl Response {
         Self::change(slf, |this| this.set_header(CONTENT_TYPE.as_str(), content_type))
     }
 
-    /// Adds a cookie. `max_age` is in seconds; `expires` an aware datetime or seconds since 1970.
-    #[pyo3(signature = (name, value, *, max_age=None, expires=None, path=Some("/"), domain=None, secure=false,
-        http_only=false, same_site=None))]
+    /// Adds a cookie. `max_age` is in seconds; `expires` an aware datetime, an HTTP date or
+    /// seconds since 1970.
+    #[pyo3(
+        signature = (name, value, *, max_age=None, expires=None, path=Some("/"), domain=None, secure=false,
+            http_only=false, same_site=None),
+        text_signature = "($self, name, value, *, max_age=None, expires=None, path='/', domain=None, secure=False, \
+            http_only=False, same_site=None)"
+    )]
     #[expect(
         clippy::too_many_arguments,
         reason = "they are the attributes of RFC 6265, given by name in Python"
@@ -219,7 +224,10 @@ impl Response {
     }
 
     /// Removes a cookie that was set with the same path and domain.
-    #[pyo3(signature = (name, *, path=Some("/"), domain=None))]
+    #[pyo3(
+        signature = (name, *, path=Some("/"), domain=None),
+        text_signature = "($self, name, *, path='/', domain=None)"
+    )]
     fn clear_cookie<'py>(
         slf: &Bound<'py, Self>,
         name: &str,
@@ -251,16 +259,18 @@ impl Response {
     }
 
     /// A body of any kind: str is text, bytes, bytearray and memoryview are bytes, `None` is empty, the rest JSON.
-    #[pyo3(signature = (body=None))]
+    #[pyo3(signature = (content=None))]
     pub(crate) fn send<'py>(
         slf: &Bound<'py, Self>,
-        body: Option<Bound<'py, PyAny>>,
+        content: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, Self>> {
-        let (bytes, content_type) = match body {
+        let (bytes, content_type) = match content {
             None => (Bytes::new(), None),
-            Some(body) => match content::whole(&body)? {
-                Some(bytes) => (bytes, Some(if body.is_instance_of::<PyString>() { TEXT } else { BINARY })),
-                None => return Self::fill_json(slf, &body),
+            Some(content) => match content::whole(&content)? {
+                Some(bytes) => {
+                    (bytes, Some(if content.is_instance_of::<PyString>() { TEXT } else { BINARY }))
+                }
+                None => return Self::fill_json(slf, &content),
             },
         };
         Self::change(slf, |this| {
@@ -352,7 +362,10 @@ impl Response {
 
     /// The events of a sync or async iterable, each sent as it comes. `ping` and `send_timeout` are seconds or
     /// `None`, `retry` milliseconds; `on_error(exception)` may return a last event.
-    #[pyo3(signature = (source, *, ping=Some(15.0), retry=None, send_timeout=Some(SEND_TIMEOUT), on_error=None))]
+    #[pyo3(
+        signature = (source, *, ping=Some(15.0), retry=None, send_timeout=Some(SEND_TIMEOUT), on_error=None),
+        text_signature = "($self, source, *, ping=15.0, retry=None, send_timeout=30.0, on_error=None)"
+    )]
     fn sse_stream<'py>(
         slf: &Bound<'py, Self>,
         source: &Bound<'py, PyAny>,
@@ -383,7 +396,10 @@ impl Response {
     }
 
     /// The chunks of a sync or async iterable of bytes, bytearray, memoryview or str, each sent as it comes.
-    #[pyo3(signature = (content, *, content_type=None, send_timeout=Some(SEND_TIMEOUT)))]
+    #[pyo3(
+        signature = (content, *, content_type=None, send_timeout=Some(SEND_TIMEOUT)),
+        text_signature = "($self, content, *, content_type=None, send_timeout=30.0)"
+    )]
     fn stream<'py>(
         slf: &Bound<'py, Self>,
         content: &Bound<'py, PyAny>,
@@ -398,6 +414,12 @@ impl Response {
             this.fill(chunks, Some(BINARY));
             Ok(())
         })
+    }
+
+    /// Takes over a handler's return value.
+    #[pyo3(name = "_absorb")]
+    fn absorb_value(slf: &Bound<'_, Self>, value: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::absorb(slf, value)
     }
 
     /// Lets the body be compressed with one of these encodings, in the server's order of preference.

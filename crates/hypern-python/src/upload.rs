@@ -1,59 +1,192 @@
-//! `req.stream()` of a body that is already here: the same interface as a live upload.
+//! A request's body: read ahead of the handler, or handed over chunk by chunk as it arrives.
 
-use std::sync::Mutex;
+use std::sync::Arc;
 
-use bytes::Bytes;
-use pyo3::exceptions::PyStopIteration;
+use bytes::{Bytes, BytesMut};
+use http::{Response, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
+use hypern_core::body::ResponseBody;
+use hypern_core::server::json_error;
+use pyo3::exceptions::{PyConnectionError, PyStopAsyncIteration, PyStopIteration};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use tokio::sync::{Mutex, mpsc};
 
-/// The most that one chunk holds, as much as a stream holds unsent.
+use crate::bridge::resolve;
+use crate::engine::Engine;
+use crate::request;
+
+/// The most that one chunk of a body that was read ahead holds.
 const CHUNK: usize = 64 * 1024;
 
-/// A sync and async iterator over the chunks of a body.
-#[pyclass(frozen, module = "hypern")]
-#[derive(Debug)]
-pub(crate) struct Chunks {
-    rest: Mutex<Bytes>,
+/// A body on its way to Python.
+pub(crate) enum Upload {
+    Whole(Bytes),
+    Live(Incoming),
 }
 
-impl Chunks {
-    pub(crate) fn new(body: Bytes) -> Self {
-        Self { rest: Mutex::new(body) }
+/// The body is larger than the endpoint allows, or ended early.
+pub(crate) enum Refused {
+    TooLarge,
+    Broken,
+}
+
+impl Refused {
+    pub(crate) fn response(&self) -> Response<ResponseBody> {
+        let mut response = match self {
+            Self::TooLarge => json_error(StatusCode::PAYLOAD_TOO_LARGE, "Content Too Large"),
+            Self::Broken => json_error(StatusCode::BAD_REQUEST, "The request body ended early"),
+        };
+        // What is left of the body is not read, so the connection cannot be used again.
+        response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        response
+    }
+}
+
+impl Upload {
+    /// Reads the whole body, if it is not larger than `limit` bytes.
+    pub(crate) async fn read(mut body: Incoming, limit: usize) -> Result<Self, Refused> {
+        if body.is_end_stream() {
+            return Ok(Self::Whole(Bytes::new()));
+        }
+        if body.size_hint().lower() > limit as u64 {
+            return Err(Refused::TooLarge);
+        }
+        let mut whole = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|_| Refused::Broken)?.into_data() else { continue };
+            if whole.len() + data.len() > limit {
+                return Err(Refused::TooLarge);
+            }
+            if whole.is_empty() && body.is_end_stream() {
+                return Ok(Self::Whole(data));
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok(Self::Whole(whole.freeze()))
     }
 
-    fn take(&self) -> Option<Bytes> {
-        let mut rest = self.rest.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let length = rest.len().min(CHUNK);
-        (length > 0).then(|| rest.split_to(length))
+    pub(crate) fn into_python(self, py: Python<'_>, engine: &Arc<Engine>) -> PyResult<request::Upload> {
+        match self {
+            Self::Whole(bytes) => Ok(request::Upload::Whole(bytes)),
+            Self::Live(body) => {
+                let (sender, receiver) = mpsc::channel(1);
+                engine.tokio.spawn(forward(body, sender));
+                let source = Source::Live { chunks: Arc::new(Mutex::new(receiver)), engine: engine.clone() };
+                Ok(request::Upload::Live(Py::new(py, UploadStream(source))?.into_any()))
+            }
+        }
+    }
+}
+
+type Chunk = Result<Bytes, hyper::Error>;
+
+/// Reads the body to its end, even if nobody wants it: on HTTP/1 only then it is seen that the client left.
+async fn forward(mut body: Incoming, sender: mpsc::Sender<Chunk>) {
+    while let Some(frame) = body.frame().await {
+        let chunk = match frame.map(hyper::body::Frame::into_data) {
+            Ok(Ok(data)) => Ok(data),
+            Ok(Err(_trailers)) => continue,
+            Err(error) => Err(error),
+        };
+        let failed = chunk.is_err();
+        sender.send(chunk).await.ok();
+        if failed {
+            break;
+        }
+    }
+}
+
+/// The chunks of an upload, for `for` on a thread and `async for` on the event loop.
+#[pyclass(frozen, module = "hypern._hypern")]
+pub(crate) struct UploadStream(Source);
+
+enum Source {
+    /// The rest of a body that was read ahead.
+    Read(parking_lot::Mutex<Bytes>),
+    /// A body that is still arriving.
+    Live { chunks: Arc<Mutex<mpsc::Receiver<Chunk>>>, engine: Arc<Engine> },
+}
+
+impl UploadStream {
+    /// The chunks of a body that was read ahead.
+    pub(crate) fn new(body: Bytes) -> Self {
+        Self(Source::Read(parking_lot::Mutex::new(body)))
     }
 }
 
 #[pymethods]
-impl Chunks {
+impl UploadStream {
     fn __iter__(slf: Py<Self>) -> Py<Self> {
         slf
     }
 
-    fn __next__<'py>(&self, py: Python<'py>) -> Option<Bound<'py, PyBytes>> {
-        self.take().map(|chunk| PyBytes::new(py, &chunk))
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        match &self.0 {
+            Source::Read(rest) => Ok(next_chunk(rest).map(|chunk| PyBytes::new(py, &chunk))),
+            Source::Live { chunks, .. } => {
+                let chunk = py.detach(|| chunks.blocking_lock().blocking_recv());
+                chunk.map(|chunk| to_python(py, chunk)).transpose()
+            }
+        }
     }
 
     fn __aiter__(slf: Py<Self>) -> Py<Self> {
         slf
     }
 
-    fn __anext__(&self, py: Python<'_>) -> Option<Ready> {
-        self.take().map(|chunk| Ready { value: PyBytes::new(py, &chunk).into_any().unbind() })
+    fn __anext__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        match &self.0 {
+            Source::Read(rest) => match next_chunk(rest) {
+                Some(chunk) => Ok(Py::new(py, Ready(PyBytes::new(py, &chunk).unbind()))?.into_any()),
+                None => Err(PyStopAsyncIteration::new_err(())),
+            },
+            Source::Live { chunks, engine } => receive(py, chunks.clone(), engine),
+        }
     }
 }
 
-/// An awaitable that is done already.
-#[pyclass(frozen, module = "hypern")]
-#[derive(Debug)]
-pub(crate) struct Ready {
-    value: Py<PyAny>,
+/// A future of the event loop for the next chunk.
+fn receive(
+    py: Python<'_>,
+    chunks: Arc<Mutex<mpsc::Receiver<Chunk>>>,
+    engine: &Arc<Engine>,
+) -> PyResult<Py<PyAny>> {
+    let future = engine.new_future(py)?;
+    let completed = future.clone_ref(py);
+    let bridge = engine.bridge.clone();
+    engine.tokio.spawn(async move {
+        let chunk = chunks.lock().await.recv().await;
+        bridge.post(Box::new(move |py| {
+            let outcome = match chunk {
+                Some(chunk) => to_python(py, chunk).map(|bytes| bytes.into_any().unbind()),
+                None => Err(PyStopAsyncIteration::new_err(())),
+            };
+            resolve(py, &completed, outcome);
+        }));
+    });
+    Ok(future)
 }
+
+fn next_chunk(rest: &parking_lot::Mutex<Bytes>) -> Option<Bytes> {
+    let mut rest = rest.lock();
+    let length = rest.len().min(CHUNK);
+    (length > 0).then(|| rest.split_to(length))
+}
+
+fn to_python(py: Python<'_>, chunk: Chunk) -> PyResult<Bound<'_, PyBytes>> {
+    match chunk {
+        Ok(bytes) => Ok(PyBytes::new(py, &bytes)),
+        Err(error) => {
+            Err(PyConnectionError::new_err(format!("the upload ended before it was complete: {error}")))
+        }
+    }
+}
+
+/// An awaitable whose value is here already.
+#[pyclass(frozen, module = "hypern._hypern")]
+struct Ready(Py<PyBytes>);
 
 #[pymethods]
 impl Ready {
@@ -65,7 +198,7 @@ impl Ready {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        Err(PyStopIteration::new_err((self.value.clone_ref(py),)))
+    fn __next__(&self, py: Python<'_>) -> PyResult<()> {
+        Err(PyStopIteration::new_err((self.0.clone_ref(py),)))
     }
 }

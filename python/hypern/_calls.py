@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import functools
 import inspect
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ class Call:
         """Call it from the event loop: a blocking function on a thread, with a copy of the current context."""
         if self.is_async:
             return await self.call(*self.pick(values))
-        return await run_on_thread(_sheltered, self.call, *self.pick(values))
+        return await _on_thread(self.call, *self.pick(values))
 
 
 def resolve(function: Callable[..., Any], names: tuple[str, ...] = HANDLER_PARAMETERS) -> Call:
@@ -126,6 +127,17 @@ def _with_keywords(function: Callable[..., Any], positional: int, keyword: list[
     return call
 
 
+async def _on_thread(function: Callable[..., Any], *values: Any) -> Any:
+    """Run a blocking function on a thread, as if it ran here: the context variables that it sets are set here too."""
+    context = copy_context()
+    try:
+        return await run_on_thread(context.run, _sheltered, function, *values)
+    finally:
+        for variable, value in context.items():
+            if variable.get(None) is not value:
+                variable.set(value)
+
+
 def _sheltered(function: Callable[..., Any], *values: Any) -> Any:
     try:
         return function(*values)
@@ -139,7 +151,7 @@ def _awaiting(function: Callable[..., Any]) -> Callable[..., Any]:
     """Call a ``def`` that hides an ``async def``: it may block, and it may return the coroutine."""
 
     async def call(*values: Any) -> Any:
-        result = await run_on_thread(_sheltered, function, *values)
+        result = await _on_thread(function, *values)
         return await result if inspect.isawaitable(result) else result
 
     return call

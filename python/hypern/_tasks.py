@@ -78,14 +78,23 @@ async def complete_recovery(exchange: Exchange, handling: Awaitable[None] | None
 
 async def pump(sink: Sink) -> None:
     """Fill a stream from its async source, which is closed here whatever happens."""
-    source = aiter(sink.source)
-    failure = await _feed(source, sink)
-    sink.leave()
-    failure = await _close(source) or failure
+    failure = await _drive(sink)
     if failure is None:
         sink.finish()
     elif sink.fail(failure):
         await recover(sink.exchange, failure)
+
+
+async def _drive(sink: Sink) -> BaseException | None:
+    """Pull the source until it ends or nobody reads any more, and close it. Returns the first thing that went wrong."""
+    try:
+        source = aiter(sink.source)
+    except BaseException as error:  # noqa: BLE001 - it is logged, or becomes the response
+        return error
+    failure = await _feed(source, sink)
+    sink.leave()
+    failure_to_close = await _close(source)
+    return failure_to_close if failure is None else failure
 
 
 async def _feed(source: AsyncIterator[Any], sink: Sink) -> BaseException | None:
@@ -115,5 +124,11 @@ async def _close(source: AsyncIterator[Any]) -> BaseException | None:
     try:
         await close()
     except BaseException as error:  # noqa: BLE001 - as in _feed
-        return error
+        return None if _is_exit(error) else error
     return None
+
+
+def _is_exit(error: BaseException) -> bool:
+    """Tell whether it is only what closes a generator: a task group around a yield wraps that into a group."""
+    parts = getattr(error, "exceptions", None)
+    return isinstance(error, GeneratorExit) if parts is None else all(map(_is_exit, parts))

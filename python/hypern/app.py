@@ -134,7 +134,7 @@ class Hypern(Router):
         """
         server = self._compile()
         async with AsyncExitStack() as stack:
-            # The last to run: it closes the listener of an app that failed to start, and is nothing after shutdown().
+            # The last to run: tasks await what the server does for them until then.
             stack.callback(server.abort)
             address = server.bind(host, port)
             if self._lifespan is not None:

@@ -98,7 +98,6 @@ impl Body for ResponseBody {
 pub struct StreamBody {
     pipe: Arc<Pipe>,
     encoder: Option<Encoder>,
-    finished: bool,
     _watched: Watched,
 }
 
@@ -111,38 +110,29 @@ impl StreamBody {
             pipe.set_carrier(carrier);
         }
         let watched = watch.add(pipe.clone());
-        Self { pipe, encoder: encoding.map(Encoder::new), finished: false, _watched: watched }
+        Self { pipe, encoder: encoding.map(Encoder::new), _watched: watched }
     }
 
     fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<InFlight, Cut>>> {
-        if self.finished {
-            return Poll::Ready(None);
-        }
-        let mut taken = Vec::new();
-        match ready!(self.pipe.poll_take(context, &mut taken)) {
-            Some(Ok(())) => {
-                let bytes = self.encode(taken);
-                Poll::Ready(Some(Ok(self.pipe.in_flight(bytes))))
-            }
+        match ready!(self.pipe.poll_take(context)) {
+            Some(Ok(taken)) => Poll::Ready(Some(Ok(self.encode(taken)))),
             Some(Err(cut)) => Poll::Ready(Some(Err(cut))),
-            None => {
-                self.finished = true;
-                let mut trailer = Vec::new();
-                if let Some(mut encoder) = self.encoder.take() {
-                    encoder.finish(&mut trailer);
-                }
-                Poll::Ready((!trailer.is_empty()).then(|| Ok(self.pipe.in_flight(trailer))))
-            }
+            None => Poll::Ready(self.trailer().map(Ok)),
         }
     }
 
     /// One flush for each drained buffer: what was written leaves at once, in as few compressed blocks as can be.
-    fn encode(&mut self, taken: Vec<u8>) -> Vec<u8> {
+    fn encode(&mut self, taken: InFlight) -> InFlight {
         let Some(encoder) = &mut self.encoder else { return taken };
-        let mut encoded = Vec::with_capacity(taken.len() / 2);
-        encoder.write_and_flush(&taken, &mut encoded);
-        self.pipe.recycle(taken);
-        encoded
+        let mut encoded = Vec::with_capacity(taken.remaining() / 2);
+        encoder.write_and_flush(taken.chunk(), &mut encoded);
+        self.pipe.in_flight(encoded)
+    }
+
+    fn trailer(&mut self) -> Option<InFlight> {
+        let mut trailer = Vec::new();
+        self.encoder.take()?.finish(&mut trailer);
+        (!trailer.is_empty()).then(|| self.pipe.in_flight(trailer))
     }
 }
 

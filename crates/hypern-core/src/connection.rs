@@ -42,6 +42,11 @@ impl Carrier {
         CARRIER.scope(self, future).await
     }
 
+    /// True on HTTP/1, where the response has the connection for itself.
+    pub(crate) fn is_connection(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// Drops the task, and with it the connection (HTTP/1) or the stream (HTTP/2).
     pub(crate) fn abort(&self) {
         if let Some(task) = self.task.get() {
@@ -49,27 +54,34 @@ impl Carrier {
         }
     }
 
-    /// Lets the kernel give up on a client whose host no longer answers (RFC 5482). `None` leaves it to the system.
+    /// Lets the kernel give up on a client that is silent for this long, if the connection is the response's own.
     pub(crate) fn limit_silence(&self, timeout: Option<Duration>) {
-        let Some(socket) = self.socket else { return };
-        let milliseconds =
-            timeout.map_or(0, |timeout| u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX));
-        if let Err(error) = set_tcp_option(socket, libc::TCP_USER_TIMEOUT, milliseconds) {
-            debug!(%error, "cannot set TCP_USER_TIMEOUT");
+        if let Some(socket) = self.socket {
+            limit_silence(socket, timeout);
         }
     }
 }
 
+/// Lets the kernel give up on a client that acknowledges nothing, or has no room, for this long (RFC 5482). `None` leaves
+/// it to the system.
+pub(crate) fn limit_silence(socket: RawFd, timeout: Option<Duration>) {
+    let milliseconds =
+        timeout.map_or(0, |timeout| libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX));
+    if let Err(error) = set_tcp_option(socket, libc::TCP_USER_TIMEOUT, milliseconds) {
+        debug!(%error, "cannot set TCP_USER_TIMEOUT");
+    }
+}
+
 /// Sets an integer option of a TCP socket.
-pub(crate) fn set_tcp_option(socket: RawFd, option: libc::c_int, value: u32) -> std::io::Result<()> {
-    // SAFETY: the option's value is a live u32 and its length is given; an invalid descriptor is an error, not UB.
+pub(crate) fn set_tcp_option(socket: RawFd, option: libc::c_int, value: libc::c_int) -> std::io::Result<()> {
+    // SAFETY: the option's value is a live c_int and its length is given; an invalid descriptor is an error, not UB.
     let result = unsafe {
         libc::setsockopt(
             socket,
             libc::IPPROTO_TCP,
             option,
             (&raw const value).cast(),
-            size_of::<u32>() as libc::socklen_t,
+            size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
     if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }

@@ -7,10 +7,11 @@
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Buf;
 use parking_lot::{Condvar, Mutex};
+use tokio::time::Instant;
 
 use crate::connection::Carrier;
 pub use crate::presence::Callback;
@@ -83,7 +84,7 @@ struct State {
     buffer: Vec<u8>,
     spare: Vec<u8>,
     in_flight: usize,
-    /// The buffer ends inside an item, so nothing may be put between.
+    /// What is written ends inside an item, so nothing may be put between.
     mid_item: bool,
     /// An item has been written, or the response has begun without one.
     begun: bool,
@@ -108,8 +109,35 @@ impl State {
         self.buffer.len() + self.in_flight
     }
 
+    fn append(&mut self, bytes: &[u8]) {
+        if self.unsent() == 0 && !bytes.is_empty() {
+            self.last_progress = Some(Instant::now());
+        }
+        self.buffer.extend_from_slice(bytes);
+    }
+
     fn take_callback_if_space(&mut self) -> Option<Callback> {
         if self.closed || self.unsent() <= RESUME { self.on_space.take() } else { None }
+    }
+
+    /// Decides how the stream ends, once. Half an item must not be terminated as if it were whole.
+    fn end_with(&mut self, end: End) {
+        self.end.get_or_insert(if self.mid_item { End::Cut } else { end });
+        self.begun = true;
+    }
+
+    /// Keeps an emptied buffer for the next items, or gives all that is large back once the stream is idle.
+    fn recycle(&mut self, mut emptied: Vec<u8>) {
+        let limit = if self.unsent() > 0 { usize::MAX } else { KEPT_WHEN_IDLE };
+        if self.spare.capacity() == 0 && emptied.capacity() <= limit {
+            emptied.clear();
+            self.spare = emptied;
+        }
+        for idle in [&mut self.spare, &mut self.buffer] {
+            if idle.capacity() > limit {
+                *idle = Vec::new();
+            }
+        }
     }
 }
 
@@ -172,14 +200,13 @@ impl Pipe {
         if state.closed {
             return Err(Closed);
         }
-        let unsent = state.unsent();
-        let accepted = item.len().min(CAPACITY.saturating_sub(unsent));
-        if unsent == 0 {
-            state.last_progress = Some(Instant::now());
+        let accepted = item.len().min(CAPACITY.saturating_sub(state.unsent()));
+        if accepted == 0 {
+            return Ok(0);
         }
-        state.buffer.extend_from_slice(&item[..accepted]);
+        state.append(&item[..accepted]);
         state.mid_item = accepted < item.len();
-        state.begun |= accepted > 0;
+        state.begun = true;
         let consumer = state.consumer.take();
         drop(state);
         if let Some(consumer) = consumer {
@@ -248,20 +275,32 @@ impl Pipe {
         }
         state.withdrawn = true;
         let consumer = state.consumer.take();
+        // Dropped without the lock: what it holds may be the producer itself.
+        let unused = state.on_close.take();
         drop(state);
+        drop(unused);
         if let Some(consumer) = consumer {
             consumer.wake();
         }
         true
     }
 
+    /// The producer is gone. Unless it has said how the stream ends, the response is taken back, or else cut.
+    pub fn abandon(&self) {
+        let state = self.state.lock();
+        let is_over = state.end.is_some() || state.withdrawn || state.closed;
+        drop(state);
+        if !is_over && !self.withdraw() {
+            self.cut(&[]);
+        }
+    }
+
     fn end(&self, end: End, last: &[u8]) {
         let mut state = self.state.lock();
         if !state.closed && !state.mid_item {
-            state.buffer.extend_from_slice(last);
+            state.append(last);
         }
-        state.end.get_or_insert(end);
-        state.begun = true;
+        state.end_with(end);
         let consumer = state.consumer.take();
         // Dropped without the lock: what it holds may be the producer itself.
         let unused = state.on_close.take();
@@ -302,7 +341,7 @@ impl Pipe {
         if !state.begun {
             state.begun = true;
             if matches!(self.kind, Kind::Events { .. }) {
-                state.buffer.extend_from_slice(sse::OPENING);
+                state.append(sse::OPENING);
             }
         }
         Opening::Begin
@@ -310,12 +349,14 @@ impl Pipe {
 
     /// Takes all that is written. `None` is the clean end.
     pub(crate) fn poll_take(
-        &self,
+        self: &Arc<Self>,
         context: &mut Context<'_>,
-        into: &mut Vec<u8>,
-    ) -> Poll<Option<Result<(), Cut>>> {
+    ) -> Poll<Option<Result<InFlight, Cut>>> {
         let mut state = self.state.lock();
         if state.in_flight > 0 {
+            if state.buffer.is_empty() && state.end == Some(End::Complete) && self.is_alone() {
+                return Poll::Ready(None);
+            }
             // The next items gather while these are written, however fast they come: one write to the socket for all
             // of them, and no wake-up for each. Landing wakes the task, and it comes back here.
             set_waker(&mut state.lander, context);
@@ -323,9 +364,10 @@ impl Pipe {
         }
         if !state.buffer.is_empty() {
             let spare = mem::take(&mut state.spare);
-            *into = mem::replace(&mut state.buffer, spare);
+            let bytes = mem::replace(&mut state.buffer, spare);
             state.last_sent = Some(Instant::now());
-            return Poll::Ready(Some(Ok(())));
+            state.in_flight += bytes.len();
+            return Poll::Ready(Some(Ok(InFlight { bytes, position: 0, pipe: self.clone() })));
         }
         match state.end {
             Some(End::Complete) => Poll::Ready(None),
@@ -338,42 +380,44 @@ impl Pipe {
         }
     }
 
-    /// Wraps bytes that are handed to the connection, so that they count as unsent until they are written.
-    pub(crate) fn in_flight(self: &Arc<Self>, bytes: Vec<u8>) -> InFlight {
-        self.state.lock().in_flight += bytes.len();
-        InFlight { bytes, position: 0, pipe: self.clone() }
+    /// A connection of HTTP/1 stays with its response until all of it is written, and the kernel drops a client that
+    /// takes nothing of the rest. HTTP/2 forgets a stream at its end: there the end waits, so that the watch goes on.
+    fn is_alone(&self) -> bool {
+        self.carrier.get().is_none_or(|carrier| carrier.is_connection())
     }
 
-    /// Gives an emptied buffer back for the next items.
-    pub(crate) fn recycle(&self, mut emptied: Vec<u8>) {
+    /// Wraps other bytes that are handed to the connection, so that they count as unsent until they are written.
+    pub(crate) fn in_flight(self: &Arc<Self>, bytes: Vec<u8>) -> InFlight {
         let mut state = self.state.lock();
-        let busy = state.unsent() > 0;
-        if state.spare.capacity() == 0 && (busy || emptied.capacity() <= KEPT_WHEN_IDLE) {
-            emptied.clear();
-            state.spare = emptied;
-        } else if !busy && state.spare.capacity() > KEPT_WHEN_IDLE {
-            state.spare = Vec::new();
+        if state.unsent() == 0 {
+            state.last_progress = Some(Instant::now());
         }
+        state.in_flight += bytes.len();
+        InFlight { bytes, position: 0, pipe: self.clone() }
     }
 
     /// Nobody will read any more: wakes the producer, which closes its generator.
     pub fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
+        // Until the connection notices, it may still ask: what is dropped here must be missed.
+        if state.end != Some(End::Complete) || !state.buffer.is_empty() {
+            state.end = Some(End::Cut);
+        }
         state.buffer = Vec::new();
         state.spare = Vec::new();
         self.release(state);
     }
 
-    /// The server shuts down: events end cleanly after what is written; other bytes may go on until the deadline.
+    /// The server shuts down: events end cleanly after what is written, unless that ends inside an event; other bytes may
+    /// go on until the deadline.
     pub(crate) fn shut_down(&self) {
         if self.kind == Kind::Chunks {
             return;
         }
         let mut state = self.state.lock();
         state.closed = true;
-        state.begun = true;
-        state.end.get_or_insert(End::Complete);
+        state.end_with(End::Complete);
         self.release(state);
     }
 
@@ -413,15 +457,15 @@ impl Pipe {
         if state.closed || state.end.is_some() && state.unsent() == 0 {
             return Health::Fine(None);
         }
-        let stall = self.send_timeout.map(|timeout| {
+        let stall = self.send_timeout.and_then(|timeout| {
             let since = if state.unsent() == 0 { now } else { *state.last_progress.get_or_insert(now) };
-            since + timeout
+            since.checked_add(timeout)
         });
         if stall.is_some_and(|stall| stall <= now) {
             return Health::Stalled;
         }
         let silence = match self.kind {
-            Kind::Events { ping: Some(ping) } => Some(self.keep_alive(&mut state, ping, now)),
+            Kind::Events { ping: Some(ping) } => keep_alive(&mut state, ping, now),
             _ => None,
         };
         let consumer = if state.buffer.is_empty() { None } else { state.consumer.take() };
@@ -432,25 +476,14 @@ impl Pipe {
         Health::Fine([stall, silence].into_iter().flatten().min())
     }
 
-    fn keep_alive(&self, state: &mut State, ping: Duration, now: Instant) -> Instant {
-        let silent_since = *state.last_sent.get_or_insert(now);
-        if silent_since + ping > now {
-            return silent_since + ping;
-        }
-        if state.unsent() == 0 && !state.mid_item && state.end.is_none() {
-            state.buffer.extend_from_slice(sse::KEEP_ALIVE);
-            state.last_progress = Some(now);
-        }
-        now + ping
-    }
-
     fn advanced(&self) {
         self.state.lock().last_progress = Some(Instant::now());
     }
 
-    fn landed(&self, bytes: usize) {
+    fn landed(&self, bytes: Vec<u8>) {
         let mut state = self.state.lock();
-        state.in_flight -= bytes;
+        state.in_flight -= bytes.len();
+        state.recycle(bytes);
         let callback = state.take_callback_if_space();
         let has_waiting_thread = state.blocked_threads > 0 && state.unsent() <= RESUME;
         let lander = if state.in_flight == 0 { state.lander.take() } else { None };
@@ -472,6 +505,18 @@ fn set_waker(slot: &mut Option<Waker>, context: &Context<'_>) {
         Some(waker) => waker.clone_from(context.waker()),
         None => *slot = Some(context.waker().clone()),
     }
+}
+
+/// Writes a keep-alive if it is due and nothing is under way, and tells when the next one may be.
+fn keep_alive(state: &mut State, ping: Duration, now: Instant) -> Option<Instant> {
+    let due = state.last_sent.get_or_insert(now).checked_add(ping)?;
+    if due > now {
+        return Some(due);
+    }
+    if state.unsent() == 0 && !state.mid_item && state.end.is_none() {
+        state.append(sse::KEEP_ALIVE);
+    }
+    now.checked_add(ping)
 }
 
 /// Bytes on their way from a pipe to the socket.
@@ -500,8 +545,6 @@ impl Buf for InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let bytes = mem::take(&mut self.bytes);
-        self.pipe.landed(bytes.len());
-        self.pipe.recycle(bytes);
+        self.pipe.landed(mem::take(&mut self.bytes));
     }
 }

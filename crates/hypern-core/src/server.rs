@@ -15,6 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use socket2::TcpKeepalive;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,7 +23,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use crate::body::ResponseBody;
-use crate::connection::{Carrier, set_tcp_option};
+use crate::connection::{Carrier, limit_silence, set_tcp_option};
 use crate::router::{Lookup, Params, Router};
 use crate::watch::Watch;
 
@@ -31,10 +32,24 @@ const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// How much the kernel takes from a response ahead of what the network has carried away. More would only be staleness
 /// and memory: an event behind it cannot overtake it.
-const UNSENT_IN_KERNEL: u32 = 64 * 1024;
+const UNSENT_IN_KERNEL: libc::c_int = 64 * 1024;
+
+/// When the kernel asks a silent client's host whether it is still there: the only sign of a host that is gone while
+/// nothing is sent to it.
+const SILENT_CLIENT: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(3);
 
 /// How long to wait when the process has no file descriptor left, before it tries to accept again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a client that sends a part of HTTP/2's preface waits at most until the rest of it is looked for.
+const LONGEST_PREFACE_PAUSE: Duration = Duration::from_millis(500);
+
+/// How long an HTTP/2 connection is silent before it is asked whether anybody is there, and how long that may take.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a server allows its clients.
 #[derive(Clone, Copy, Debug)]
@@ -169,7 +184,9 @@ impl<H: Handler> Site<H> {
 /// The head that GET would have got (RFC 9110, section 9.3.2): a known length is kept, the body is dropped.
 fn without_body(response: Response<ResponseBody>) -> Response<ResponseBody> {
     let (mut head, body) = response.into_parts();
-    if let Some(length) = http_body::Body::size_hint(&body).exact() {
+    let has_length = !head.status.is_informational()
+        && !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if has_length && let Some(length) = http_body::Body::size_hint(&body).exact() {
         head.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(length));
     }
     Response::from_parts(head, ResponseBody::empty())
@@ -185,6 +202,7 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&SILENT_CLIENT)?;
     set_tcp_option(socket.as_raw_fd(), libc::TCP_NOTSENT_LOWAT, UNSENT_IN_KERNEL)?;
     socket.bind(&address.into())?;
     socket.listen(4096)?;
@@ -207,9 +225,10 @@ pub async fn serve<H: Handler>(
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
+            // What a connection needed is freed when it has ended, not when the next one comes.
+            Some(_ended) = connections.join_next() => continue,
             () = &mut shutdown => break,
         };
-        while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, client)) => {
                 let connection = Connection {
@@ -264,6 +283,10 @@ impl<H: Handler> Connection<H> {
         let Ok(Ok(is_http2)) = beginning else {
             return debug!(%client, "a connection without a request is closed");
         };
+        if is_http2 {
+            // A connection that takes nothing cannot be told to close either: that is the kernel's to do.
+            limit_silence(stream.as_raw_fd(), Some(HTTP2_PING_INTERVAL + HTTP2_PING_TIMEOUT));
+        }
         let service = service_fn(move |request| {
             let site = site.clone();
             async move { Ok::<_, Infallible>(site.answer(request, client).await) }
@@ -276,7 +299,8 @@ impl<H: Handler> Connection<H> {
             .header_read_timeout(limits.header_read_timeout)
             .http2()
             .timer(TokioTimer::new())
-            .keep_alive_interval(Some(Duration::from_secs(30)));
+            .keep_alive_interval(Some(HTTP2_PING_INTERVAL))
+            .keep_alive_timeout(HTTP2_PING_TIMEOUT);
         let connection = builder.serve_connection(TokioIo::new(stream), service);
         if let Err(error) = watcher.watch(connection).await {
             debug!(%client, %error, "a connection ended early");
@@ -303,6 +327,7 @@ where
 /// Looks at the first bytes of a connection, without taking them. hyper-util's own detection has no deadline.
 async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
     let mut start = [0; HTTP2_PREFACE.len()];
+    let mut pause = Duration::from_millis(1);
     loop {
         let count = stream.peek(&mut start).await?;
         if count == 0 {
@@ -315,6 +340,7 @@ async fn begins_http2(stream: &TcpStream) -> io::Result<bool> {
             return Ok(true);
         }
         // A part of the preface stays readable, so there is no event to wait for; it comes in one packet in practice.
-        sleep(Duration::from_millis(5)).await;
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PREFACE_PAUSE);
     }
 }

@@ -8,13 +8,17 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::debug;
 
 use crate::pipe::{Health, Pipe};
+
+/// No stream is looked at more often than this, whatever its times are: Tokio's timers are no finer.
+const SHORTEST_TIME: Duration = Duration::from_millis(1);
 
 /// The open streams of a server.
 #[derive(Debug, Default)]
@@ -70,7 +74,7 @@ impl Watch {
             let next = self.look_at_all_due(Instant::now());
             let sleep = async {
                 match next {
-                    Some(next) => tokio::time::sleep_until(next.into()).await,
+                    Some(next) => tokio::time::sleep_until(next).await,
                     None => std::future::pending().await,
                 }
             };
@@ -119,7 +123,7 @@ impl Watch {
     fn look(&self, key: u64, pipe: &Pipe, now: Instant) {
         match pipe.check(now) {
             Health::Fine(None) => {}
-            Health::Fine(Some(next)) => self.queue(key, next),
+            Health::Fine(Some(next)) => self.queue(key, next.max(now + SHORTEST_TIME)),
             Health::Stalled => {
                 debug!(timeout = ?pipe.send_timeout(), "a client takes nothing: its stream is dropped");
                 pipe.abort();
@@ -147,6 +151,8 @@ pub(crate) struct Watched {
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.watch.open.lock().streams.remove(&self.key);
+        // Dropped without the lock: it may be the last that holds the pipe, and the pipe its producer.
+        let pipe = self.watch.open.lock().streams.remove(&self.key);
+        drop(pipe);
     }
 }

@@ -151,6 +151,13 @@ impl Flow {
     }
 }
 
+impl Drop for Flow {
+    fn drop(&mut self) {
+        // However a producer ends, its client must not wait for ever.
+        self.pipe.abandon();
+    }
+}
+
 impl Aftermath {
     /// Does the rest on behalf of a thread.
     pub(crate) fn run_on_thread(self, exchange: &Bound<'_, Exchange>) {

@@ -184,6 +184,18 @@ impl Server {
         }
     }
 
+    /// Completes the future of `shutdown`, while the bridge still works: tasks may have something left to await. Only on
+    /// the loop.
+    fn drained(&self, py: Python<'_>) {
+        let (ended, threads) = match &*self.phase.lock() {
+            Phase::Serving(Service { engine, ended: Some(ended), .. }) => {
+                (ended.clone_ref(py), engine.pool.active())
+            }
+            _ => return,
+        };
+        complete(py, &ended, threads);
+    }
+
     /// Stops everything that still runs, and completes the future of `shutdown`. Only on the loop.
     fn end(&self, py: Python<'_>) {
         let Phase::Serving(service) = std::mem::replace(&mut *self.phase.lock(), Phase::Ended) else {
@@ -198,14 +210,14 @@ impl Server {
         bridge::clear_current();
         engine.pool.close();
         if let Some(ended) = ended {
-            let threads = engine.pool.active();
-            resolve(
-                py,
-                &ended,
-                threads.into_pyobject(py).map(|threads| threads.into_any().unbind()).map_err(Into::into),
-            );
+            complete(py, &ended, engine.pool.active());
         }
     }
+}
+
+fn complete(py: Python<'_>, ended: &Py<PyAny>, threads: usize) {
+    let threads = threads.into_pyobject(py).map(|threads| threads.into_any().unbind());
+    resolve(py, ended, threads.map_err(Into::into));
 }
 
 /// What runs on Tokio from `start` to the end of `shutdown`.
@@ -241,6 +253,6 @@ impl Serving {
             engine.pool.idle(deadline).await;
         }
         let bridge = engine.bridge.clone();
-        bridge.post(Box::new(move |py| server.get().end(py)));
+        bridge.post(Box::new(move |py| server.get().drained(py)));
     }
 }

@@ -9,6 +9,7 @@ use pyo3::types::{
 };
 
 use crate::event::{SseEvent, comment_class, utf8};
+use crate::foreign;
 use crate::json;
 use hypern_core::sse;
 
@@ -106,12 +107,12 @@ fn from_dict(item: &Bound<'_, PyDict>) -> PyResult<Option<SseEvent>> {
 
 fn from_attributes(item: &Bound<'_, PyAny>) -> PyResult<Option<SseEvent>> {
     let py = item.py();
-    let Some(data) = item.getattr_opt(intern!(py, "data"))? else {
+    let Some(data) = foreign::attribute(item, intern!(py, "data"))? else {
         return Ok(None);
     };
-    let id = item.getattr_opt(intern!(py, "id"))?;
-    let event = item.getattr_opt(intern!(py, "event"))?;
-    let retry = item.getattr_opt(intern!(py, "retry"))?;
+    let id = foreign::attribute(item, intern!(py, "id"))?;
+    let event = foreign::attribute(item, intern!(py, "event"))?;
+    let retry = foreign::attribute(item, intern!(py, "retry"))?;
     SseEvent::build(data, id, event, retry).map(Some)
 }
 

@@ -1,0 +1,3 @@
+module hypern/benchmarks/peers/go
+
+go 1.24

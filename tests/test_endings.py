@@ -16,10 +16,10 @@ from contextvars import ContextVar
 
 import h2.errors
 import pytest
-from wire import PATIENCE, Connection, Http2Connection, eventually, unchunk
 
 from hypern import Hypern
 from hypern.testing import TestClient
+from wire import PATIENCE, Connection, Http2Connection, descriptors, eventually, unchunk
 
 SECRET = "the password is 1234"
 TCP_USER_TIMEOUT = 18
@@ -66,33 +66,41 @@ class Trace:
         assert self.home[2] == f"the handler's {self.request_ids[0]}"
 
 
-def app_with(source, script, trace, *, chunks=False, app=None, last=None, **options):
-    """An app whose stream plays a script: items, exceptions to raise, and numbers of seconds to wait."""
-    app = app or Hypern()
+class Play:
+    """A source that plays a script: items, exceptions to raise, and numbers of seconds to wait."""
 
-    def play(ctx):
-        trace.begin()
+    def __init__(self, script, trace, last=None):
+        self.script = script
+        self.trace = trace
+        self.last = last
+
+    def steps(self):
+        for step in self.script:
+            self.trace.steps += 1
+            if isinstance(step, BaseException):
+                raise step
+            yield step
+
+    def end(self):
+        self.trace.end()
+        if self.last is not None:
+            raise self.last
+
+    def sync(self, ctx):
+        self.trace.begin()
         try:
-            for step in script:
-                trace.steps += 1
-                if isinstance(step, BaseException):
-                    raise step
+            for step in self.steps():
                 if isinstance(step, (int, float)):
                     ctx.sleep(step)
                 else:
                     yield step
         finally:
-            trace.end()
-            if last is not None:
-                raise last
+            self.end()
 
-    async def play_async(ctx):
-        trace.begin()
+    async def asynchronous(self, _ctx):
+        self.trace.begin()
         try:
-            for step in script:
-                trace.steps += 1
-                if isinstance(step, BaseException):
-                    raise step
+            for step in self.steps():
                 if isinstance(step, (int, float)):
                     await asyncio.sleep(step)
                 else:
@@ -100,30 +108,26 @@ def app_with(source, script, trace, *, chunks=False, app=None, last=None, **opti
         finally:
             # A source may have to wait for something before it is closed.
             await asyncio.sleep(0)
-            trace.end()
-            if last is not None:
-                raise last
+            self.end()
 
-    def send(res, content):
-        if chunks:
-            res.stream(content, **options)
-        else:
-            res.sse_stream(content, **options)
 
-    if source == "sync":
+def app_with(source, play, *, chunks=False, app=None, **options):
+    """Make an app with a def handler that plays a sync source, or an async def handler that plays an async one."""
+    app = app or Hypern()
 
-        @app.get("/")
-        def handler(res, ctx):
-            trace.handler(ctx)
-            send(res, play(ctx))
-    else:
+    def stream(res, content):
+        (res.stream if chunks else res.sse_stream)(content, **options)
 
-        @app.get("/")
-        async def handler(res, ctx):
-            trace.handler(ctx)
-            await asyncio.sleep(0)
-            send(res, play_async(ctx))
+    def handler(res, ctx):
+        play.trace.handler(ctx)
+        stream(res, play.sync(ctx))
 
+    async def async_handler(res, ctx):
+        play.trace.handler(ctx)
+        await asyncio.sleep(0)
+        stream(res, play.asynchronous(ctx))
+
+    app.get("/")(handler if source == "sync" else async_handler)
     app.get("/after")(lambda: "still here")
     return app
 
@@ -147,7 +151,7 @@ def assert_logged_once(caplog, trace):
     assert record.name == "hypern"
     assert trace.request_ids[0] in record.getMessage()
     frames = [frame.name for frame in traceback.extract_tb(record.exc_info[2])]
-    assert frames[-1] in {"play", "play_async"}
+    assert frames[-1] in {"steps", "end"}
     assert SECRET in str(record.exc_info[1])
 
 
@@ -157,7 +161,7 @@ def assert_logged_once(caplog, trace):
 @both
 def test_exhausted(source, caplog):
     trace = Trace()
-    with TestClient(app_with(source, ["1", "2"], trace)) as client, Connection(client.port) as connection:
+    with TestClient(app_with(source, Play(["1", "2"], trace))) as client, Connection(client.port) as connection:
         connection.request().read_head()
         assert unchunk(connection.read_until(b"0\r\n\r\n")) == (b"data: 1\n\ndata: 2\n\n", True)
         trace.wait()
@@ -169,7 +173,7 @@ def test_exhausted(source, caplog):
 @both
 def test_exhausted_without_an_item(source, caplog):
     trace = Trace()
-    with TestClient(app_with(source, [], trace)) as client, Connection(client.port) as connection:
+    with TestClient(app_with(source, Play([], trace))) as client, Connection(client.port) as connection:
         status, _ = connection.request().read_head()
         assert status == 200
         assert connection.read_until(b"0\r\n\r\n") == b"0\r\n\r\n"
@@ -184,7 +188,7 @@ def test_exhausted_without_an_item(source, caplog):
 @both
 def test_the_client_leaves_an_idle_stream(source, caplog):
     trace = Trace()
-    with TestClient(app_with(source, ["1", 3600], trace)) as client, Connection(client.port) as connection:
+    with TestClient(app_with(source, Play(["1", 3600], trace))) as client, Connection(client.port) as connection:
         read_stream(connection)
         connection.close()
         trace.wait()
@@ -195,7 +199,7 @@ def test_the_client_leaves_an_idle_stream(source, caplog):
 @both
 def test_the_client_leaves_a_stream_without_an_item(source, caplog):
     trace = Trace()
-    with TestClient(app_with(source, [3600], trace)) as client, Connection(client.port) as connection:
+    with TestClient(app_with(source, Play([3600], trace))) as client, Connection(client.port) as connection:
         connection.request().read_head()
         assert connection.read_until(b"7\r\n: open\n\r\n") == b"7\r\n: open\n\r\n"
         connection.close()
@@ -207,7 +211,7 @@ def test_the_client_leaves_a_stream_without_an_item(source, caplog):
 @both
 def test_the_client_leaves_before_the_head(source, caplog):
     trace = Trace()
-    with TestClient(app_with(source, itertools.cycle([None, 0.001]), trace)) as client:
+    with TestClient(app_with(source, Play(itertools.cycle([None, 0.001]), trace))) as client:
         connection = Connection(client.port).request()
         eventually(lambda: trace.home, "the first step")
         connection.reset()
@@ -220,7 +224,7 @@ def test_the_client_leaves_before_the_head(source, caplog):
 @pytest.mark.parametrize("how", ["close", "reset"])
 def test_the_client_leaves_in_the_middle_of_a_write(source, how, caplog):
     trace = Trace()
-    app = app_with(source, itertools.repeat("x" * 10_000), trace)
+    app = app_with(source, Play(itertools.repeat("x" * 10_000), trace))
     with TestClient(app) as client, Connection(client.port, receive_buffer=4096) as connection:
         connection.request().read_head()
         wait_until_stalled(trace)
@@ -243,7 +247,7 @@ def wait_until_stalled(trace):
 def test_the_client_vanishes(source, caplog):
     """Its host knows nothing of the connection any more; a keep-alive finds that out."""
     trace = Trace()
-    app = app_with(source, ["1", 3600], trace, ping=0.05)
+    app = app_with(source, Play(["1", 3600], trace), ping=0.05)
     with TestClient(app) as client, Connection(client.port) as connection:
         read_stream(connection)
         connection.vanish()
@@ -271,12 +275,12 @@ ALONE = """
         sys.exit()
     set_loopback(IFF_UP)
 
-    from test_endings import Trace, app_with, read_stream
+    from test_endings import Play, Trace, app_with, read_stream
     from wire import Connection
     from hypern.testing import TestClient
 
     trace = Trace()
-    app = app_with(sys.argv[1], ["1", 3600], trace, ping=0.1, send_timeout=0.5)
+    app = app_with(sys.argv[1], Play(["1", 3600], trace), ping=0.1, send_timeout=0.5)
     with TestClient(app) as client, Connection(client.port) as connection:
         read_stream(connection)
         set_loopback(0)
@@ -299,7 +303,7 @@ def test_the_network_vanishes(source, caplog):
     if done.stdout == "not allowed\n":
         # Without a network of its own to cut, a test can still see that the kernel has been told.
         trace = Trace()
-        app = app_with(source, ["1", 3600], trace, send_timeout=0.5)
+        app = app_with(source, Play(["1", 3600], trace), send_timeout=0.5)
         with TestClient(app) as client, Connection(client.port) as connection:
             read_stream(connection)
             assert server_socket_option(connection, TCP_USER_TIMEOUT) == 500
@@ -307,8 +311,8 @@ def test_the_network_vanishes(source, caplog):
 
 def server_socket_option(connection, option):
     """The option of the other end of a connection, which is in this process too."""
-    for name in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(name))) as candidate:
+    for name in descriptors():
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(name)) as candidate:
             if candidate.getpeername() == connection.socket.getsockname():
                 return candidate.getsockopt(socket.IPPROTO_TCP, option)
     return None
@@ -317,7 +321,7 @@ def server_socket_option(connection, option):
 @both
 def test_the_client_resets_an_http2_stream(source, caplog):
     trace, other = Trace(), Trace()
-    app = app_with(source, ["1", 3600], trace)
+    app = app_with(source, Play(["1", 3600], trace))
     app.sse("/other")(lambda ctx: itertools.chain(["begin"], after(other, ctx)))
     with TestClient(app) as client, Http2Connection(client.port) as connection:
         stream, neighbour = connection.request("/"), connection.request("/other")
@@ -341,7 +345,7 @@ def after(trace, ctx):
 @both
 def test_the_client_leaves_an_http2_connection(source, caplog):
     trace = Trace()
-    with TestClient(app_with(source, ["1", 3600], trace)) as client, Http2Connection(client.port) as connection:
+    with TestClient(app_with(source, Play(["1", 3600], trace))) as client, Http2Connection(client.port) as connection:
         connection.read_until(connection.request(), b"data: 1\n\n")
         connection.socket.close()
         trace.wait()
@@ -356,7 +360,9 @@ def test_the_client_leaves_an_http2_connection(source, caplog):
 @pytest.mark.parametrize("chunks", [False, True])
 def test_an_error_before_the_first_item(source, chunks, caplog):
     trace = Trace()
-    app = app_with(source, [None, ValueError(SECRET)] if not chunks else [ValueError(SECRET)], trace, chunks=chunks)
+    app = app_with(
+        source, Play([None, ValueError(SECRET)] if not chunks else [ValueError(SECRET)], trace), chunks=chunks
+    )
     with TestClient(app) as client, Connection(client.port) as connection:
         assert connection.request().read_whole() == (500, b'{"detail":"Internal Server Error"}')
         trace.wait()
@@ -369,7 +375,7 @@ def test_an_error_before_the_first_item(source, chunks, caplog):
 @pytest.mark.parametrize("handler", ["def", "async def"])
 def test_an_error_before_the_first_item_goes_to_the_error_handler(source, handler, caplog):
     trace = Trace()
-    app = app_with(source, [ValueError("a number, please")], trace)
+    app = app_with(source, Play([ValueError("a number, please")], trace))
 
     def answer(res, error):
         res.status(422).json({"say": str(error)})
@@ -390,7 +396,7 @@ def test_an_error_before_the_first_item_goes_to_the_error_handler(source, handle
 @pytest.mark.parametrize("chunks", [False, True])
 def test_an_error_after_the_first_item(source, chunks, caplog):
     trace = Trace()
-    app = app_with(source, ["1", ValueError(SECRET)], trace, chunks=chunks)
+    app = app_with(source, Play(["1", ValueError(SECRET)], trace), chunks=chunks)
     with TestClient(app) as client, Connection(client.port) as connection:
         connection.request().read_head()
         assert unchunk(connection.read_rest()) == (b"1" if chunks else b"data: 1\n\n", False)
@@ -403,7 +409,9 @@ def test_an_error_after_the_first_item(source, chunks, caplog):
 def test_an_error_after_the_first_item_with_a_last_word(source, caplog):
     trace = Trace()
     app = app_with(
-        source, ["1", ValueError(SECRET)], trace, on_error=lambda error: {"data": type(error).__name__, "event": "end"}
+        source,
+        Play(["1", ValueError(SECRET)], trace),
+        on_error=lambda error: {"data": type(error).__name__, "event": "end"},
     )
     with TestClient(app) as client, Connection(client.port) as connection:
         connection.request().read_head()
@@ -416,7 +424,7 @@ def test_an_error_after_the_first_item_with_a_last_word(source, caplog):
 def test_an_error_after_the_first_moment(source, caplog):
     """The head is on its way, so it is too late for a status even if there was no item."""
     trace = Trace()
-    app = app_with(source, [0.2, ValueError(SECRET)], trace)
+    app = app_with(source, Play([0.2, ValueError(SECRET)], trace))
     with TestClient(app) as client, Connection(client.port) as connection:
         status, _ = connection.request().read_head()
         assert (status, *unchunk(connection.read_rest())) == (200, b": open\n", False)
@@ -427,7 +435,7 @@ def test_an_error_after_the_first_moment(source, caplog):
 @both
 def test_an_item_that_cannot_be_sent(source, caplog):
     trace = Trace()
-    app = app_with(source, ["1", {"data": "2", "id": SECRET + "\n"}, "3"], trace)
+    app = app_with(source, Play(["1", {"data": "2", "id": SECRET + "\n"}, "3"], trace))
     with TestClient(app) as client, Connection(client.port) as connection:
         connection.request().read_head()
         assert unchunk(connection.read_rest()) == (b"data: 1\n\n", False)
@@ -440,7 +448,7 @@ def test_an_item_that_cannot_be_sent(source, caplog):
 @both
 def test_an_error_after_the_client_has_left(source, caplog):
     trace = Trace()
-    app = app_with(source, ["1", 3600], trace, last=ValueError(SECRET))
+    app = app_with(source, Play(["1", 3600], trace, ValueError(SECRET)))
     with TestClient(app) as client, Connection(client.port) as connection:
         read_stream(connection)
         connection.close()
@@ -452,7 +460,7 @@ def test_an_error_after_the_client_has_left(source, caplog):
 @both
 def test_an_error_on_http2(source, caplog):
     trace = Trace()
-    app = app_with(source, ["1", 0.1, ValueError(SECRET)], trace)
+    app = app_with(source, Play(["1", 0.1, ValueError(SECRET)], trace))
     with TestClient(app) as client, Http2Connection(client.port) as connection:
         received, end = connection.read_to_end(connection.request())
         assert (received, end) == (b"data: 1\n\n", h2.errors.ErrorCodes.INTERNAL_ERROR)
@@ -466,7 +474,7 @@ def test_an_error_on_http2(source, caplog):
 @both
 def test_send_timeout(source, caplog):
     trace = Trace()
-    app = app_with(source, itertools.repeat("x" * 10_000), trace, send_timeout=0.2)
+    app = app_with(source, Play(itertools.repeat("x" * 10_000), trace), send_timeout=0.2)
     with TestClient(app) as client, Connection(client.port, receive_buffer=4096) as connection:
         connection.request().read_head()
         trace.wait()
@@ -480,7 +488,7 @@ def test_send_timeout(source, caplog):
 @both
 def test_send_timeout_on_http2(source, caplog):
     trace = Trace()
-    app = app_with(source, itertools.repeat("x" * 10_000), trace, send_timeout=0.2)
+    app = app_with(source, Play(itertools.repeat("x" * 10_000), trace), send_timeout=0.2)
     with TestClient(app) as client, Http2Connection(client.port) as connection:
         stream = connection.request()
         # This client opens its window only when it reads.
@@ -496,7 +504,7 @@ def test_send_timeout_on_http2(source, caplog):
 @both
 def test_shutdown(source, caplog):
     trace = Trace()
-    client = TestClient(app_with(source, ["1", 3600], trace))
+    client = TestClient(app_with(source, Play(["1", 3600], trace)))
     with client:
         connection = Connection(client.port)
         read_stream(connection)
@@ -509,7 +517,7 @@ def test_shutdown(source, caplog):
 @both
 def test_shutdown_while_nobody_reads(source, caplog):
     trace = Trace()
-    app = app_with(source, itertools.repeat("x" * 10_000), trace, app=Hypern(shutdown_timeout=0.2))
+    app = app_with(source, Play(itertools.repeat("x" * 10_000), trace), app=Hypern(shutdown_timeout=0.2))
     with TestClient(app) as client:
         connection = Connection(client.port, receive_buffer=4096)
         connection.request().read_head()
@@ -524,7 +532,7 @@ def test_shutdown_while_nobody_reads(source, caplog):
 @both
 def test_shutdown_lets_chunks_come_to_their_end(source, caplog):
     trace = Trace()
-    client = TestClient(app_with(source, ["1", 0.3, "2"], trace, chunks=True))
+    client = TestClient(app_with(source, Play(["1", 0.3, "2"], trace), chunks=True))
     with client:
         connection = Connection(client.port)
         read_stream(connection, b"1")
@@ -537,7 +545,7 @@ def test_shutdown_lets_chunks_come_to_their_end(source, caplog):
 @both
 def test_shutdown_deadline(source, caplog):
     trace = Trace()
-    app = app_with(source, ["1", 3600, "2"], trace, chunks=True, app=Hypern(shutdown_timeout=0.2))
+    app = app_with(source, Play(["1", 3600, "2"], trace), chunks=True, app=Hypern(shutdown_timeout=0.2))
     with TestClient(app) as client:
         connection = Connection(client.port)
         read_stream(connection, b"1")
@@ -548,10 +556,10 @@ def test_shutdown_deadline(source, caplog):
 
 
 SERVER = """
-    from test_endings import Trace, app_with
+    from test_endings import Play, Trace, app_with
     import sys
 
-    app_with(sys.argv[1], ["1", 3600], Trace()).listen(port=0, host="127.0.0.1")
+    app_with(sys.argv[1], Play(["1", 3600], Trace())).listen(port=0, host="127.0.0.1")
 """
 
 

@@ -7,11 +7,12 @@ import threading
 from contextvars import ContextVar
 
 import anyio
+import anyio.lowlevel
 import pytest
-from wire import Connection, eventually, unchunk
 
 from hypern import Hypern, SSEEvent
 from hypern.testing import TestClient
+from wire import Connection, eventually, unchunk
 
 variable = ContextVar("variable", default="outer")
 
@@ -111,7 +112,7 @@ def test_an_error_handler_has_the_context_variables_of_the_handler():
         variable.set("async")
         raise LookupError
 
-    app.error_handler(LookupError)(lambda: variable.get())
+    app.error_handler(LookupError)(lambda: variable.get())  # noqa: PLW0108
     with TestClient(app) as client:
         assert client.get("/def").text == "def"
         assert client.get("/async").text == "async"
@@ -262,7 +263,7 @@ async def inside_anyio(left):
     try:
         async with anyio.create_task_group() as group:
             group.start_soon(child)
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             yield "1"
             await anyio.sleep(3600)
     finally:

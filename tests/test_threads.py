@@ -4,18 +4,18 @@ import asyncio
 import functools
 import json
 import logging
-import os
 import queue
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
-from wire import Connection, eventually, unchunk
 
 from hypern import Hypern
 from hypern.testing import TestClient
+from wire import Connection, eventually, unchunk
 
 
 def errors_in(caplog):
@@ -24,14 +24,12 @@ def errors_in(caplog):
 
 def pool_threads():
     """How many threads the pools of this process have, as the kernel counts them."""
-    count = 0
-    for task in os.listdir("/proc/self/task"):
-        try:
-            with open(f"/proc/self/task/{task}/comm", encoding="ascii") as name:
-                count += name.read() == "hypern-thread\n"
-        except (FileNotFoundError, ProcessLookupError):
-            pass
-    return count
+    names = []
+    for task in Path("/proc/self/task").iterdir():
+        # It may end between the two looks.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            names.append((task / "comm").read_text())
+    return names.count("hypern-thread\n")
 
 
 class Gate:
@@ -57,7 +55,7 @@ def test_the_pool_grows_with_need_and_shrinks_when_idle():
     app = Hypern()
     gate = Gate()
     before = pool_threads()
-    app.get("/")(lambda: gate.wait())
+    app.get("/")(gate.wait)
     with TestClient(app) as client:
         connections = [Connection(client.port).request() for _ in range(50)]
         gate.holds(50)
@@ -137,7 +135,7 @@ def test_a_full_pool_refuses(handler, caplog):
 def test_a_slow_handler_delays_nobody():
     app = Hypern()
     gate = Gate()
-    app.get("/slow")(lambda: gate.wait())
+    app.get("/slow")(gate.wait)
     app.get("/fast")(lambda: "fast")
 
     @app.sse("/silent")
@@ -346,7 +344,7 @@ def test_a_source_that_ignores_its_end_is_reported(caplog):
                     entered.set()
                     yield "x"
                     ctx.sleep(0.001)
-            except GeneratorExit:
+            except GeneratorExit:  # noqa: PERF203
                 if len(ignored) == 1:
                     raise
                 ignored.append(True)

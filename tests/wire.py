@@ -1,10 +1,10 @@
 """Clients that see every byte: what is on the wire, and nothing made of it."""
 
 import contextlib
-import os
 import socket
 import struct
 import time
+from pathlib import Path
 
 import h2.config
 import h2.connection
@@ -24,8 +24,9 @@ def eventually(condition, what="the condition"):
     return result
 
 
-def open_descriptors():
-    return len(os.listdir("/proc/self/fd"))
+def descriptors():
+    """Return the file descriptors that this process has open."""
+    return [int(path.name) for path in Path("/proc/self/fd").iterdir()]
 
 
 class Connection:
@@ -36,7 +37,11 @@ class Connection:
         self.socket.settimeout(PATIENCE)
         if receive_buffer is not None:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.socket.connect((host, port))
+        try:
+            self.socket.connect((host, port))
+        except OSError:
+            self.socket.close()
+            raise
         self.received = b""
 
     def __enter__(self):
@@ -101,6 +106,15 @@ class Connection:
             self.reset()
         else:
             self.socket.close()
+
+
+def refuses(port):
+    """Tell whether nobody listens on a port any more."""
+    try:
+        Connection(port).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 def unchunk(raw):

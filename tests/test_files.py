@@ -1,12 +1,12 @@
 """Files from disk as responses, over real sockets."""
 
 import pytest
-from raw_http import Connection, fetch
-from test_compression import ENCODINGS, decoded
 
 from hypern import Hypern
 from hypern.middleware import CompressionMiddleware
 from hypern.testing import TestClient
+from raw_http import Connection, fetch
+from test_compression import ENCODINGS, decoded
 
 LINES = "".join(f"{number}: what a file of text may hold\n" for number in range(20_000)).encode()
 

@@ -13,10 +13,10 @@ import time
 from collections import Counter
 
 import pytest
-from wire import HOST, PATIENCE, Connection, descriptors, eventually
 
 from hypern import Hypern
 from hypern.testing import TestClient
+from wire import HOST, PATIENCE, Connection, descriptors, eventually
 
 CLIENTS = 1000
 EVENTS = 20  # for each of them: two seconds' worth

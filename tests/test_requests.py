@@ -6,10 +6,10 @@ import logging
 import threading
 
 import pytest
-from wire import HOST, PATIENCE, Connection, eventually, refuses, unchunk
 
 from hypern import Hypern
 from hypern.testing import TestClient
+from wire import HOST, PATIENCE, Connection, eventually, refuses, unchunk
 
 both = pytest.mark.parametrize("handler", ["def", "async def"])
 framings = pytest.mark.parametrize("framing", ["content-length", "chunked"])
@@ -198,14 +198,13 @@ def test_an_upload_is_not_complete_when_the_server_ends_at_once(handler, framing
     header, body = framed(framing, [b"x" * 1000] * 3)
 
     async def main():
-        ports = []
-        serving = asyncio.ensure_future(upload.app.serve(HOST, 0, ready=lambda _host, port: ports.append(port)))
-        while not ports:
-            await asyncio.sleep(0.001)
-        connection = Connection(ports[0]).request("/", header, method="POST", body=body[:1500])
+        ready = asyncio.get_running_loop().create_future()
+        serving = asyncio.ensure_future(upload.app.serve(HOST, 0, ready=lambda _host, port: ready.set_result(port)))
+        port = await ready
+        connection = Connection(port).request("/", header, method="POST", body=body[:1500])
         await asyncio.to_thread(eventually, lambda: upload.size > 1000, "the first part")
         serving.cancel()
-        await asyncio.to_thread(eventually, lambda: refuses(ports[0]), "the end of the listener")
+        await asyncio.to_thread(eventually, lambda: refuses(port), "the end of the listener")
         serving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await serving

@@ -141,7 +141,7 @@ def test_everything_that_an_event_stream_accepts(source):
     app = app_with(lambda: iter(items) if source == "sync" else asynchronous(), retry=1500)
     with TestClient(app) as client:
         assert client.get("/").text == (
-            "retry: 1500\n\n"
+            "retry: 1500\n"
             "id: 1\nevent: e\nretry: 5\ndata: a\n\n"
             ": hello\n\n"
             "data: text\n\n"
@@ -290,7 +290,7 @@ def test_a_retry_goes_before_the_first_item_however_late_it_is():
     app = app_with(steps.sync, retry=10)
     with TestClient(app) as client, Connection(client.port) as connection:
         connection.request().read_head()
-        assert connection.read_until(b"open\n\r\n") == b"12\r\nretry: 10\n\n: open\n\r\n"
+        assert connection.read_until(b"open\n\r\n") == b"11\r\nretry: 10\n: open\n\r\n"
         steps.put(None)
         assert connection.read_until(b"0\r\n\r\n") == b"0\r\n\r\n"
 

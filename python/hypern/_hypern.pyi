@@ -440,8 +440,8 @@ class Server:
     def shutdown(self) -> asyncio.Future[int]:
         """Stop accepting, end streams and wait for requests, for as long as ``shutdown_timeout`` says.
 
-        The outcome is the number of threads that are still in a user's code. Until ``abort``, tasks may still await what
-        the server does for them.
+        The outcome is the number of threads that are still in a user's code. Until ``abort``, tasks may still await
+        what the server does for them.
         """
     def abort(self) -> None:
         """End everything at once; it may be called at any time, and more than once."""

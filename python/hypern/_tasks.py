@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Coroutine
+
     from hypern._hypern import Exchange, Sink
 
 # The event loop itself holds its tasks only weakly.

@@ -73,27 +73,71 @@ impl Upload {
             Self::Live(body) => {
                 let (sender, receiver) = mpsc::channel(1);
                 engine.tokio.spawn(forward(body, sender));
-                let source = Source::Live { chunks: Arc::new(Mutex::new(receiver)), engine: engine.clone() };
+                let arriving = Arriving { parts: receiver, is_complete: false };
+                let source = Source::Live { chunks: Arc::new(Mutex::new(arriving)), engine: engine.clone() };
                 Ok(request::Upload::Live(Py::new(py, UploadStream(source))?.into_any()))
             }
         }
     }
 }
 
-type Chunk = Result<Bytes, hyper::Error>;
+/// What arrives of a live body. Its end is told, because a channel also closes when the server stops.
+enum Part {
+    Data(Bytes),
+    Failed(hyper::Error),
+    End,
+}
 
 /// Reads the body to its end, even if nobody wants it: on HTTP/1 only then it is seen that the client left.
-async fn forward(mut body: Incoming, sender: mpsc::Sender<Chunk>) {
+async fn forward(mut body: Incoming, sender: mpsc::Sender<Part>) {
     while let Some(frame) = body.frame().await {
-        let chunk = match frame.map(hyper::body::Frame::into_data) {
-            Ok(Ok(data)) => Ok(data),
+        let part = match frame.map(hyper::body::Frame::into_data) {
+            Ok(Ok(data)) => Part::Data(data),
             Ok(Err(_trailers)) => continue,
-            Err(error) => Err(error),
+            Err(error) => {
+                sender.send(Part::Failed(error)).await.ok();
+                return;
+            }
         };
-        let failed = chunk.is_err();
-        sender.send(chunk).await.ok();
-        if failed {
-            break;
+        sender.send(part).await.ok();
+    }
+    sender.send(Part::End).await.ok();
+}
+
+/// A live body as it comes to its reader.
+struct Arriving {
+    parts: mpsc::Receiver<Part>,
+    is_complete: bool,
+}
+
+type Chunk = Result<Bytes, String>;
+
+impl Arriving {
+    async fn next(&mut self) -> Option<Chunk> {
+        if self.is_complete {
+            return None;
+        }
+        let part = self.parts.recv().await;
+        self.take(part)
+    }
+
+    fn blocking_next(&mut self) -> Option<Chunk> {
+        if self.is_complete {
+            return None;
+        }
+        let part = self.parts.blocking_recv();
+        self.take(part)
+    }
+
+    fn take(&mut self, part: Option<Part>) -> Option<Chunk> {
+        match part {
+            Some(Part::Data(data)) => Some(Ok(data)),
+            Some(Part::Failed(error)) => Some(Err(error.to_string())),
+            Some(Part::End) => {
+                self.is_complete = true;
+                None
+            }
+            None => Some(Err("the connection is closed".to_owned())),
         }
     }
 }
@@ -106,7 +150,7 @@ enum Source {
     /// The rest of a body that was read ahead.
     Read(parking_lot::Mutex<Bytes>),
     /// A body that is still arriving.
-    Live { chunks: Arc<Mutex<mpsc::Receiver<Chunk>>>, engine: Arc<Engine> },
+    Live { chunks: Arc<Mutex<Arriving>>, engine: Arc<Engine> },
 }
 
 impl UploadStream {
@@ -126,7 +170,7 @@ impl UploadStream {
         match &self.0 {
             Source::Read(rest) => Ok(next_chunk(rest).map(|chunk| PyBytes::new(py, &chunk))),
             Source::Live { chunks, .. } => {
-                let chunk = py.detach(|| chunks.blocking_lock().blocking_recv());
+                let chunk = py.detach(|| chunks.blocking_lock().blocking_next());
                 chunk.map(|chunk| to_python(py, chunk)).transpose()
             }
         }
@@ -148,16 +192,12 @@ impl UploadStream {
 }
 
 /// A future of the event loop for the next chunk.
-fn receive(
-    py: Python<'_>,
-    chunks: Arc<Mutex<mpsc::Receiver<Chunk>>>,
-    engine: &Arc<Engine>,
-) -> PyResult<Py<PyAny>> {
+fn receive(py: Python<'_>, chunks: Arc<Mutex<Arriving>>, engine: &Arc<Engine>) -> PyResult<Py<PyAny>> {
     let future = engine.new_future(py)?;
     let completed = future.clone_ref(py);
     let bridge = engine.bridge.clone();
     engine.tokio.spawn(async move {
-        let chunk = chunks.lock().await.recv().await;
+        let chunk = chunks.lock().await.next().await;
         bridge.post(Box::new(move |py| {
             let outcome = match chunk {
                 Some(chunk) => to_python(py, chunk).map(|bytes| bytes.into_any().unbind()),

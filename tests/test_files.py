@@ -101,5 +101,3 @@ def test_what_is_not_worth_it_stays_as_it_is(client, path):
 def test_conditions_are_for_what_is_there(client, headers):
     head, body = fetch(client.port, "/gone/small.txt", headers=headers)
     assert (head.status, body, head.get("content-range")) == (410, b"small", None)
-
-

@@ -6,6 +6,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Generator,
     Iterable,
     Iterator,
     Mapping,
@@ -466,7 +467,7 @@ class Exchange:
 class Feeder:
     """The inner loop of an async stream, an awaitable that is its own iterator."""
 
-    def __await__(self) -> Self: ...
+    def __await__(self) -> Generator[Any]: ...
     def __iter__(self) -> Self: ...
     def __next__(self) -> Any: ...
     def throw(self, *exception: Any) -> Any:

@@ -277,9 +277,12 @@ async def inside_gather(left):
         finally:
             left.append("child")
 
+    # They have begun before the client has anything to leave.
+    children = [asyncio.ensure_future(child()) for _ in range(2)]
+    await asyncio.sleep(0)
     yield "1"
     try:
-        await asyncio.gather(child(), child())
+        await asyncio.gather(*children)
     finally:
         left.append("gather")
 

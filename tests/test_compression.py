@@ -234,7 +234,7 @@ def test_the_first_moment_and_the_keep_alives_arrive_too(encoding):
 def test_a_failed_stream_is_no_whole_one(client, encoding, caplog):
     with Connection(client.port) as connection:
         connection.send("/failing", headers={"accept-encoding": encoding})
-        raw = connection.rest()
+        raw = connection.read_rest()
     assert not raw.endswith(b"0\r\n\r\n")
     size, _, rest = raw.partition(b"\r\n")
     decoder = DECODERS[encoding]()

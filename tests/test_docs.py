@@ -11,7 +11,6 @@ from hypern.testing import TestClient
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-RUNNABLE = [page for page in PAGES if page.parent.name == "docs" or page.name == "README.md"]
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -22,16 +21,21 @@ def name_of(page):
     return page.relative_to(ROOT).as_posix()
 
 
-pages = pytest.mark.parametrize("page", PAGES, ids=name_of)
-runnable = pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
-
-
 def blocks(page, language):
     """Yield each block of a language, on the lines where it stands, so that a traceback leads there."""
     text = page.read_text()
     for found in FENCED.finditer(text):
         if found[1] == language:
             yield "\n" * text.count("\n", 0, found.start(2)) + found[2]
+
+
+def pages_with(language):
+    return [page for page in PAGES if any(blocks(page, language))]
+
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=name_of)
+pages_with_python = pytest.mark.parametrize("page", pages_with("python"), ids=name_of)
+pages_with_javascript = pytest.mark.parametrize("page", pages_with("javascript"), ids=name_of)
 
 
 def run(page):
@@ -42,7 +46,7 @@ def run(page):
     return namespace
 
 
-@runnable
+@pages_with_python
 def test_its_python_runs(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     namespace = run(page)
@@ -52,7 +56,7 @@ def test_its_python_runs(page, monkeypatch):
             value()
 
 
-@runnable
+@pages_with_python
 def test_its_routes_answer(page, monkeypatch):
     monkeypatch.chdir(ROOT)
     app = run(page)["app"]
@@ -67,7 +71,7 @@ def test_its_routes_answer(page, monkeypatch):
                     assert next(response.iter_raw())
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if list(blocks(page, "javascript"))], ids=name_of)
+@pages_with_javascript
 def test_its_javascript_parses(page, tmp_path):
     for number, block in enumerate(blocks(page, "javascript")):
         script = tmp_path / f"{number}.mjs"
@@ -81,7 +85,7 @@ def anchors(page):
         yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-@pages
+@every_page
 def test_its_links_lead_somewhere(page):
     for link in LINK.findall(FENCED.sub("", page.read_text())):
         if "://" in link:

@@ -339,6 +339,6 @@ def test_code_that_never_comes_back_does_not_spoil_the_exit(path):
                 assert other.send("/nothing").status == 404
         else:
             connection.send(path)
-            connection.until(b"data: first\n\n")
+            connection.read_until(b"data: first\n\n")
         program.process.send_signal(signal.SIGTERM)
         assert program.process.wait(30) == 0

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import (
     AsyncIterable,
+    AsyncIterator,
     Awaitable,
     Callable,
+    Generator,
     Iterable,
     Iterator,
     Mapping,
@@ -23,6 +25,7 @@ __all__ = [
     "Context",
     "Endpoint",
     "Exchange",
+    "Feeder",
     "Headers",
     "Request",
     "Response",
@@ -469,6 +472,18 @@ class Exchange:
         """Answer with a bare 500, and log why."""
 
 @final
+class Feeder:
+    """The inner loop of an async stream, an awaitable that is its own iterator."""
+
+    def __await__(self) -> Generator[Any]: ...
+    def __iter__(self) -> Self: ...
+    def __next__(self) -> Any: ...
+    def throw(self, *exception: Any) -> Any:
+        """Throw an exception into whatever is awaited."""
+    def close(self) -> None:
+        """Give up whatever is awaited."""
+
+@final
 class Sink:
     """Where the task that drives an async source puts its items."""
 
@@ -485,16 +500,13 @@ class Sink:
         """Have the task cancelled as soon as nobody reads any more."""
     def leave(self) -> None:
         """Have it cancelled no longer: it closes its source now."""
-    def push(self, item: Any) -> bool:
-        """Encode an item into the stream; True means that ``ready`` must be awaited before the next one.
+    def feed(self, source: AsyncIterator[Any]) -> Feeder:
+        """Pull the source into the stream, until it ends or nobody reads any more: await it.
 
-        :raises TypeError: if the item cannot be sent.
-        :raises ValueError: if a field of an event is invalid.
+        :raises TypeError: when awaited, if an item cannot be sent.
+        :raises ValueError: when awaited, if a field of an event is invalid.
+        :raises BaseException: when awaited, whatever the source raises.
         """
-    def flush(self) -> bool:
-        """Write what is left of the last item; True means that ``ready`` must be awaited again."""
-    def ready(self) -> Awaitable[None]:
-        """Wait until the stream has room, or nobody reads any more."""
     def finish(self) -> None:
         """End the stream cleanly."""
     def fail(self, error: BaseException) -> bool:

@@ -110,13 +110,7 @@ async def _feed(source: AsyncIterator[Any], sink: Sink) -> BaseException | None:
     assert task is not None  # noqa: S101 - pump runs in a task
     sink.enter(task)
     try:
-        async for item in source:
-            blocked = sink.push(item)
-            while blocked and not sink.closed:
-                await sink.ready()
-                blocked = sink.flush()
-            if blocked:
-                break
+        await sink.feed(source)
     except asyncio.CancelledError as error:
         # The client has left, unless the source itself was cancelled by somebody else.
         return None if sink.closed else error

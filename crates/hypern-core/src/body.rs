@@ -21,7 +21,7 @@ pub enum ResponseBody {
     /// All of it is known.
     Whole(Option<Bytes>),
     /// It is read from disk.
-    File(Box<ServeFileSystemResponseBody>),
+    File(Box<FileBody>),
     /// A producer writes it.
     Stream(StreamBody),
     /// It would be a stream, if the request were not HEAD.
@@ -64,8 +64,8 @@ impl Body for ResponseBody {
         match self.get_mut() {
             Self::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(Chunk::Whole(bytes))))),
             Self::File(file) => {
-                let frame = ready!(Pin::new(file.as_mut()).poll_frame(context));
-                Poll::Ready(frame.map(|frame| Ok(frame?.map_data(Chunk::Whole))))
+                let piece = ready!(file.poll_piece(context));
+                Poll::Ready(piece.map(|piece| Ok(Frame::data(Chunk::Whole(piece?)))))
             }
             Self::Stream(stream) => {
                 let chunk = ready!(stream.poll_chunk(context));
@@ -90,6 +90,59 @@ impl Body for ResponseBody {
             Self::File(file) => file.size_hint(),
             Self::Stream(_) | Self::Omitted => SizeHint::default(),
         }
+    }
+}
+
+/// A file that is read while it is sent, and encoded on the way.
+pub struct FileBody {
+    file: ServeFileSystemResponseBody,
+    encoder: Option<Encoder>,
+    finished: bool,
+}
+
+impl FileBody {
+    /// The bytes of a file, encoded if `encoding` says so.
+    #[must_use]
+    pub fn new(file: ServeFileSystemResponseBody, encoding: Option<Encoding>) -> Self {
+        Self { file, encoder: encoding.map(Encoder::new), finished: false }
+    }
+
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        while !self.finished {
+            let piece = match ready!(Pin::new(&mut self.file).poll_frame(context)) {
+                Some(Ok(frame)) => self.encode(frame.into_data().unwrap_or_default()),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                None => self.end(),
+            };
+            if !piece.is_empty() {
+                return Poll::Ready(Some(Ok(piece)));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    fn encode(&mut self, piece: Bytes) -> Bytes {
+        let Some(encoder) = &mut self.encoder else { return piece };
+        let mut encoded = Vec::with_capacity(piece.len() / 2);
+        encoder.write_and_flush(&piece, &mut encoded);
+        encoded.into()
+    }
+
+    fn end(&mut self) -> Bytes {
+        self.finished = true;
+        let mut trailer = Vec::new();
+        if let Some(mut encoder) = self.encoder.take() {
+            encoder.finish(&mut trailer);
+        }
+        trailer.into()
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.finished || (self.encoder.is_none() && self.file.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.encoder.is_some() { SizeHint::default() } else { self.file.size_hint() }
     }
 }
 

@@ -65,8 +65,9 @@ impl Carrier {
 /// Lets the kernel give up on a client that acknowledges nothing, or has no room, for this long (RFC 5482). `None` leaves
 /// it to the system.
 pub(crate) fn limit_silence(socket: RawFd, timeout: Option<Duration>) {
-    let milliseconds =
-        timeout.map_or(0, |timeout| libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX));
+    // Zero would mean the system's default.
+    let milliseconds = timeout
+        .map_or(0, |timeout| libc::c_int::try_from(timeout.as_millis()).unwrap_or(libc::c_int::MAX).max(1));
     if let Err(error) = set_tcp_option(socket, libc::TCP_USER_TIMEOUT, milliseconds) {
         debug!(%error, "cannot set TCP_USER_TIMEOUT");
     }

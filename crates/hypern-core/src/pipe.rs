@@ -24,6 +24,9 @@ pub const CAPACITY: usize = 64 * 1024;
 /// A waiting producer goes on once this much has been sent, so that it is not woken for every write to the socket.
 const RESUME: usize = CAPACITY / 2;
 
+/// How much may gather before it is sent although the producer goes on.
+const GATHERED: usize = CAPACITY / 4;
+
 /// A drained buffer of at most this size is kept by an idle stream, so that a slow one need not allocate for each item.
 const KEPT_WHEN_IDLE: usize = 512;
 
@@ -196,6 +199,29 @@ impl Pipe {
     /// # Errors
     /// [`Closed`] when nobody will read it.
     pub fn write(&self, item: &[u8]) -> Result<usize, Closed> {
+        self.take_in(item, 0)
+    }
+
+    /// Like [`Pipe::write`], for a producer that knows when it is going to wait: what it writes until then leaves
+    /// together, or when a good deal has gathered. It has to call [`Pipe::wake`] before it waits.
+    ///
+    /// # Errors
+    /// [`Closed`] when nobody will read it.
+    pub fn gather(&self, item: &[u8]) -> Result<usize, Closed> {
+        self.take_in(item, GATHERED)
+    }
+
+    /// Has what is written sent.
+    pub fn wake(&self) {
+        let mut state = self.state.lock();
+        let consumer = if state.buffer.is_empty() { None } else { state.consumer.take() };
+        drop(state);
+        if let Some(consumer) = consumer {
+            consumer.wake();
+        }
+    }
+
+    fn take_in(&self, item: &[u8], quiet_below: usize) -> Result<usize, Closed> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(Closed);
@@ -207,7 +233,7 @@ impl Pipe {
         state.append(&item[..accepted]);
         state.mid_item = accepted < item.len();
         state.begun = true;
-        let consumer = state.consumer.take();
+        let consumer = if state.buffer.len() < quiet_below { None } else { state.consumer.take() };
         drop(state);
         if let Some(consumer) = consumer {
             consumer.wake();
@@ -546,5 +572,37 @@ impl Buf for InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.pipe.landed(mem::take(&mut self.bytes));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_stream_keeps_no_large_buffer() {
+        let pipe = Pipe::new(Kind::Chunks, None, Vec::new(), Presence::new());
+        let mut context = Context::from_waker(Waker::noop());
+        let mut take = || match pipe.poll_take(&mut context) {
+            Poll::Ready(Some(Ok(in_flight))) => in_flight,
+            other => panic!("no data: {other:?}"),
+        };
+        let item = vec![b'x'; CAPACITY / 4];
+        let held = || {
+            let state = pipe.state.lock();
+            state.buffer.capacity() + state.spare.capacity()
+        };
+
+        pipe.write(&item).expect("open");
+        let first = take();
+        pipe.write(&item).expect("open");
+        drop(first);
+        assert!(held() >= 2 * item.len(), "a busy stream keeps what it will need");
+        drop(take());
+        assert_eq!(held(), 0);
+
+        pipe.write(b"small").expect("open");
+        drop(take());
+        assert!((1..=KEPT_WHEN_IDLE).contains(&held()), "a slow stream need not allocate for each item");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
-use hypern_core::body::{ResponseBody, StreamBody};
+use hypern_core::body::{FileBody, ResponseBody, StreamBody};
 use hypern_core::pipe::{Opening, Pipe};
 use hypern_core::presence::Presence;
 use hypern_core::server::{Arrival, Handler, json_error};
@@ -119,11 +119,12 @@ struct Asked {
 impl Asked {
     fn new(head: &http::request::Parts) -> Self {
         // Only what negotiation and file responses look at: copying all headers would cost more than the rest of this.
-        const NAMES: [header::HeaderName; 6] = [
+        const NAMES: [header::HeaderName; 7] = [
             header::ACCEPT_ENCODING,
             header::IF_MATCH,
             header::IF_MODIFIED_SINCE,
             header::IF_NONE_MATCH,
+            header::IF_RANGE,
             header::IF_UNMODIFIED_SINCE,
             header::RANGE,
         ];
@@ -174,21 +175,29 @@ async fn whole(asked: &Asked, mut head: Head, mut body: Bytes) -> Response<Respo
     head.with(ResponseBody::from(body))
 }
 
-async fn from_disk(asked: &Asked, head: Head, path: &std::path::Path) -> Response<ResponseBody> {
-    match file::serve(path, &asked.method, &asked.headers).await {
-        Ok(response) => {
-            let (mut parts, body) = response.into_parts();
-            // What the handler has set wins over what the file suggests.
-            parts.headers.extend(head.headers.into_iter().filter_map(|(name, value)| Some((name?, value))));
-            if head.status != StatusCode::OK {
-                parts.status = head.status;
-            }
-            Response::from_parts(parts, ResponseBody::File(Box::new(body)))
-        }
+async fn from_disk(asked: &Asked, mut head: Head, path: &std::path::Path) -> Response<ResponseBody> {
+    // Ranges and conditions are for what would be a 200 (RFC 9110, sections 13.2.1 and 14.2).
+    let unconditional = HeaderMap::new();
+    let conditions = if head.status == StatusCode::OK { &asked.headers } else { &unconditional };
+    let (file, body) = match file::serve(path, &asked.method, conditions).await {
+        Ok(response) => response.into_parts(),
         Err(error) => {
             debug!(%error, path = %path.display(), "a file could not be sent");
-            json_error(StatusCode::NOT_FOUND, "Not Found")
+            return json_error(StatusCode::NOT_FOUND, "Not Found");
         }
+    };
+    if head.status == StatusCode::OK {
+        head.status = file.status;
+    }
+    // What the handler has set wins over what the file suggests.
+    let set = std::mem::replace(&mut head.headers, file.headers);
+    head.headers.extend(set);
+    let length =
+        head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let encoding = asked.encoding(&mut head, length);
+    match encoding {
+        Some(_) if asked.method == Method::HEAD => head.with(ResponseBody::Omitted),
+        _ => head.with(ResponseBody::File(Box::new(FileBody::new(body, encoding)))),
     }
 }
 

@@ -7,7 +7,7 @@
 //! - `engine`: what every request shares, and where a handler runs.
 //! - `bridge`: from Tokio's threads to the event loop. `threads`: the pool for `def` handlers and sync generators.
 //! - `exchange`: one request with its Python objects, and its answer.
-//! - `pump`: from a source's items to a pipe. `item`: what a stream accepts.
+//! - `pump`: from a source's items to a pipe; `feeder`: the inner loop of an async one. `item`: what a stream accepts.
 //! - `request`, `headers`, `upload`, `response`, `cookie`, `context`, `event`, `json`: what handlers see.
 //! - `endpoint`: a route. `contextvars`, `errors`: as their names say.
 
@@ -23,6 +23,7 @@ mod errors;
 mod event;
 mod event_call;
 mod exchange;
+mod feeder;
 mod fields;
 mod foreign;
 mod headers;
@@ -52,6 +53,8 @@ mod _hypern {
     use crate::event::SseEvent;
     #[pymodule_export]
     use crate::exchange::Exchange;
+    #[pymodule_export]
+    use crate::feeder::Feeder;
     #[pymodule_export]
     use crate::headers::Headers;
     #[pymodule_export]

@@ -9,11 +9,9 @@ use pyo3::types::PyIterator;
 
 use crate::contextvars::Variables;
 use crate::exchange::{Aftermath, Exchange};
+use crate::feeder::Feeder;
 use crate::foreign;
 use crate::item::{encode_chunk, encode_item};
-
-/// How many items a task writes before it lets the event loop run others: about a millisecond's worth.
-const TURN: u32 = 1024;
 
 /// A response's source and the pipe that it fills.
 pub(crate) struct Flow {
@@ -185,15 +183,12 @@ pub(crate) fn close_source(source: &Bound<'_, PyAny>) -> PyResult<()> {
 #[pyclass(module = "hypern._hypern")]
 pub(crate) struct Sink {
     flow: Flow,
-    bytes: Vec<u8>,
-    written: usize,
-    turn: u32,
     task: Option<Py<PyAny>>,
 }
 
 impl Sink {
     pub(crate) fn new(flow: Flow) -> Self {
-        Self { flow, bytes: Vec::new(), written: 0, turn: 0, task: None }
+        Self { flow, task: None }
     }
 }
 
@@ -232,27 +227,10 @@ impl Sink {
         self.task = None;
     }
 
-    /// Writes an item. True if the task has to wait for `ready` before it goes on.
-    fn push(&mut self, item: &Bound<'_, PyAny>) -> PyResult<bool> {
-        self.bytes.clear();
-        self.flow.encode(item, &mut self.bytes)?;
-        self.written = 0;
-        self.turn += 1;
-        Ok(self.flush() || self.turn >= TURN)
-    }
-
-    /// Writes what is left of the last item. True if it has to be called again after `ready`.
-    fn flush(&mut self) -> bool {
-        let Ok(accepted) = self.flow.pipe.write(&self.bytes[self.written..]) else { return true };
-        self.written += accepted;
-        self.written < self.bytes.len()
-    }
-
-    /// A future that is done when there is room again, or nobody reads any more.
-    fn ready(&mut self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        self.turn = 0;
-        let engine = &self.flow.exchange.get().engine;
-        engine.future(py, |callback| self.flow.pipe.on_space(callback))
+    /// Pulls `source`, the iterator of this sink's source, until it ends or nobody reads any more.
+    fn feed(&self, source: Py<PyAny>) -> Feeder {
+        let engine = self.flow.exchange.get().engine.clone();
+        Feeder::new(source, self.flow.pipe.clone(), engine)
     }
 
     /// The source has ended.

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import threading
+import time
 
 import pytest
 
@@ -212,6 +213,47 @@ def test_an_upload_is_not_complete_when_the_server_ends_at_once(handler, framing
 
     asyncio.run(main())
     assert isinstance(upload.ended(), (ConnectionError, asyncio.CancelledError))
+
+
+def test_a_chunk_is_not_lost_to_a_timeout():
+    """Whoever gives up waiting for a chunk, and then goes on, gets it; nobody's turn comes twice either."""
+    app = Hypern()
+    waits = []
+
+    @app.post("/", stream_body=True)
+    async def patient(req):
+        chunks, received = aiter(req.stream()), b""
+        while len(received) < 3000:
+            try:
+                async with asyncio.timeout(0.001):
+                    received += await anext(chunks)
+            except TimeoutError:  # noqa: PERF203
+                waits.append(len(received))
+        assert [chunk async for chunk in chunks] == []
+        return received
+
+    body = bytes(range(250)) * 12
+    with TestClient(app) as client, Connection(client.port) as connection:
+        connection.request("/", f"content-length: {len(body)}", method="POST")
+        for begin in range(0, len(body), 10):
+            connection.socket.sendall(body[begin : begin + 10])
+            time.sleep(0.0005)  # about the time that the handler waits
+        assert connection.read_whole() == (200, body)
+    assert waits
+
+
+def test_two_tasks_may_share_an_upload():
+    app = Hypern()
+
+    @app.post("/", stream_body=True)
+    async def shared(req):
+        async def read():
+            return sum([len(chunk) async for chunk in req.stream()])
+
+        return {"size": sum(await asyncio.gather(read(), read()))}
+
+    with TestClient(app) as client:
+        assert client.post("/", content=b"x" * 500_000).json() == {"size": 500_000}
 
 
 @both

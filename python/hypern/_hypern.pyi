@@ -111,6 +111,14 @@ class UploadStream:
     def __next__(self) -> bytes: ...
     def __aiter__(self) -> UploadStream: ...
     def __anext__(self) -> Awaitable[bytes]: ...
+    def _take(self) -> bytes | None:
+        """Return the next chunk of a live upload if it is here; only on the event loop.
+
+        :raises StopAsyncIteration: at the upload's end.
+        :raises ConnectionError: if the upload was cut.
+        """
+    def _arrival(self) -> Awaitable[None]:
+        """Wait until there may be something to take."""
 
 @final
 class Request:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Coroutine
 
-    from hypern._hypern import Exchange, Sink
+    from hypern._hypern import Exchange, Sink, UploadStream
 
 # The event loop itself holds its tasks only weakly.
 _running: set[asyncio.Task[None]] = set()
@@ -41,6 +41,13 @@ async def sleep(seconds: float, left: asyncio.Future[None]) -> bool:
     """Sleep, at most until the client has left. True if the whole time has passed."""
     done, _pending = await asyncio.wait((left,), timeout=seconds)
     return not done
+
+
+async def next_chunk(upload: UploadStream) -> bytes:
+    """Wait for the next chunk of an upload that is still arriving."""
+    while (chunk := upload._take()) is None:
+        await upload._arrival()
+    return chunk
 
 
 async def respond(exchange: Exchange) -> None:

@@ -8,7 +8,8 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hypern_core::body::ResponseBody;
 use hypern_core::server::json_error;
-use pyo3::exceptions::{PyConnectionError, PyStopAsyncIteration, PyStopIteration};
+use pyo3::exceptions::{PyConnectionError, PyRuntimeError, PyStopAsyncIteration, PyStopIteration};
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use tokio::sync::{Mutex, mpsc};
@@ -73,8 +74,11 @@ impl Upload {
             Self::Live(body) => {
                 let (sender, receiver) = mpsc::channel(1);
                 engine.tokio.spawn(forward(body, sender));
-                let arriving = Arriving { parts: receiver, is_complete: false };
-                let source = Source::Live { chunks: Arc::new(Mutex::new(arriving)), engine: engine.clone() };
+                let source = Source::Live(Arc::new(Live {
+                    arriving: Mutex::new(Arriving { parts: receiver, is_complete: false }),
+                    desk: parking_lot::Mutex::default(),
+                    engine: engine.clone(),
+                }));
                 Ok(request::Upload::Live(Py::new(py, UploadStream(source))?.into_any()))
             }
         }
@@ -150,7 +154,7 @@ enum Source {
     /// The rest of a body that was read ahead.
     Read(parking_lot::Mutex<Bytes>),
     /// A body that is still arriving.
-    Live { chunks: Arc<Mutex<Arriving>>, engine: Arc<Engine> },
+    Live(Arc<Live>),
 }
 
 impl UploadStream {
@@ -169,8 +173,8 @@ impl UploadStream {
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
         match &self.0 {
             Source::Read(rest) => Ok(next_chunk(rest).map(|chunk| PyBytes::new(py, &chunk))),
-            Source::Live { chunks, .. } => {
-                let chunk = py.detach(|| chunks.blocking_lock().blocking_next());
+            Source::Live(live) => {
+                let chunk = py.detach(|| live.arriving.blocking_lock().blocking_next());
                 chunk.map(|chunk| to_python(py, chunk)).transpose()
             }
         }
@@ -180,33 +184,101 @@ impl UploadStream {
         slf
     }
 
-    fn __anext__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
-        match &self.0 {
+    fn __anext__(slf: &Bound<'_, Self>) -> PyResult<Py<PyAny>> {
+        let py = slf.py();
+        match &slf.get().0 {
             Source::Read(rest) => match next_chunk(rest) {
                 Some(chunk) => Ok(Py::new(py, Ready(PyBytes::new(py, &chunk).unbind()))?.into_any()),
                 None => Err(PyStopAsyncIteration::new_err(())),
             },
-            Source::Live { chunks, engine } => receive(py, chunks.clone(), engine),
+            Source::Live(live) => {
+                let tasks = live.engine.tasks.bind(py);
+                tasks.call_method1(intern!(py, "next_chunk"), (slf,)).map(Bound::unbind)
+            }
+        }
+    }
+
+    /// The next chunk of a live body, for a reader on the event loop; None if it has to wait for `_arrival`.
+    #[pyo3(name = "_take")]
+    fn take<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyBytes>>> {
+        let live = self.live()?;
+        let mut desk = live.desk.lock();
+        match desk.fetched.take() {
+            None => Ok(None),
+            Some(Some(chunk)) => {
+                drop(desk);
+                to_python(py, chunk).map(Some)
+            }
+            Some(None) => {
+                // Every other reader has to see the end too.
+                desk.fetched = Some(None);
+                Err(PyStopAsyncIteration::new_err(()))
+            }
+        }
+    }
+
+    /// A future of the event loop that is done when there may be something to take.
+    #[pyo3(name = "_arrival")]
+    fn arrival(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let live = self.live()?;
+        let future = live.engine.new_future(py)?;
+        let mut desk = live.desk.lock();
+        desk.waiting.push(future.clone_ref(py));
+        let is_fetching = std::mem::replace(&mut desk.is_fetching, true);
+        drop(desk);
+        if !is_fetching {
+            live.fetch();
+        }
+        Ok(future)
+    }
+}
+
+impl UploadStream {
+    fn live(&self) -> PyResult<&Arc<Live>> {
+        match &self.0 {
+            Source::Live(live) => Ok(live),
+            Source::Read(_) => Err(PyRuntimeError::new_err("the body has been read already")),
         }
     }
 }
 
-/// A future of the event loop for the next chunk.
-fn receive(py: Python<'_>, chunks: Arc<Mutex<Arriving>>, engine: &Arc<Engine>) -> PyResult<Py<PyAny>> {
-    let future = engine.new_future(py)?;
-    let completed = future.clone_ref(py);
-    let bridge = engine.bridge.clone();
-    engine.tokio.spawn(async move {
-        let chunk = chunks.lock().await.next().await;
-        bridge.post(Box::new(move |py| {
-            let outcome = match chunk {
-                Some(chunk) => to_python(py, chunk).map(|bytes| bytes.into_any().unbind()),
-                None => Err(PyStopAsyncIteration::new_err(())),
-            };
-            resolve(py, &completed, outcome);
-        }));
-    });
-    Ok(future)
+/// A body that is still arriving, and who reads it.
+struct Live {
+    arriving: Mutex<Arriving>,
+    desk: parking_lot::Mutex<Desk>,
+    engine: Arc<Engine>,
+}
+
+/// Between the arriving body and the event loop. A reader takes its chunk when it runs and not when it is woken, so that
+/// no chunk is lost to a reader that is cancelled in between.
+#[derive(Default)]
+struct Desk {
+    is_fetching: bool,
+    fetched: Option<Option<Chunk>>,
+    /// Futures of readers.
+    waiting: Vec<Py<PyAny>>,
+}
+
+impl Live {
+    fn fetch(self: &Arc<Self>) {
+        let live = self.clone();
+        self.engine.tokio.spawn(async move {
+            let chunk = live.arriving.lock().await.next().await;
+            let bridge = live.engine.bridge.clone();
+            bridge.post(Box::new(move |py| live.fetched(py, chunk)));
+        });
+    }
+
+    fn fetched(&self, py: Python<'_>, chunk: Option<Chunk>) {
+        let mut desk = self.desk.lock();
+        desk.is_fetching = false;
+        desk.fetched = Some(chunk);
+        let waiting = std::mem::take(&mut desk.waiting);
+        drop(desk);
+        for future in waiting {
+            resolve(py, &future, Ok(py.None()));
+        }
+    }
 }
 
 fn next_chunk(rest: &parking_lot::Mutex<Bytes>) -> Option<Bytes> {

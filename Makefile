@@ -77,6 +77,8 @@ $(VENV)/created:
 	touch $@
 
 $(VENV)/requirements: requirements-dev.txt $(VENV)/created
+	# maturin has pip install the dependency groups, which it can since 25.1.
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	touch $@
 

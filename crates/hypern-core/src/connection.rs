@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::task::AbortHandle;
+use tokio::task::futures::TaskLocalFuture;
 use tracing::debug;
 
 tokio::task_local! {
@@ -38,8 +39,8 @@ impl Carrier {
         self.task.set(task).ok();
     }
 
-    pub(crate) async fn carry<F: Future>(self: Arc<Self>, future: F) -> F::Output {
-        CARRIER.scope(self, future).await
+    pub(crate) fn carry<F: Future>(self: Arc<Self>, future: F) -> TaskLocalFuture<Arc<Self>, F> {
+        CARRIER.scope(self, future)
     }
 
     /// True on HTTP/1, where the response has the connection for itself.

@@ -203,7 +203,7 @@ impl Pipe {
     }
 
     /// Like [`Pipe::write`], for a producer that knows when it is going to wait: what it writes until then leaves
-    /// together, or when a good deal has gathered. It has to call [`Pipe::wake`] before it waits.
+    /// together, or when a good deal has gathered. It has to see to [`Pipe::take_reader`] when it waits.
     ///
     /// # Errors
     /// [`Closed`] when nobody will read it.
@@ -211,14 +211,11 @@ impl Pipe {
         self.take_in(item, GATHERED)
     }
 
-    /// Has what is written sent.
-    pub fn wake(&self) {
+    /// The task that waits to read, if there is something for it now: whoever takes it has to wake it.
+    #[must_use]
+    pub fn take_reader(&self) -> Option<Waker> {
         let mut state = self.state.lock();
-        let consumer = if state.buffer.is_empty() { None } else { state.consumer.take() };
-        drop(state);
-        if let Some(consumer) = consumer {
-            consumer.wake();
-        }
+        if state.buffer.is_empty() { None } else { state.consumer.take() }
     }
 
     fn take_in(&self, item: &[u8], quiet_below: usize) -> Result<usize, Closed> {

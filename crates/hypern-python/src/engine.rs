@@ -1,8 +1,10 @@
 //! What every request of one server shares, and the ways to run it.
 
 use std::sync::Arc;
+use std::task::Waker;
 
 use hypern_core::pipe::Callback;
+use parking_lot::Mutex;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -24,6 +26,8 @@ pub(crate) struct Engine {
     pub(crate) bridge: Arc<Bridge>,
     pub(crate) tokio: tokio::runtime::Handle,
     pub(crate) event_loop: Py<PyAny>,
+    readers: Arc<Readers>,
+    wake_readers: Py<WakeReaders>,
     /// `hypern._tasks`: the coroutines that run on the event loop.
     pub(crate) tasks: Py<PyModule>,
 }
@@ -36,6 +40,7 @@ impl Engine {
         tokio: tokio::runtime::Handle,
         event_loop: &Bound<'_, PyAny>,
     ) -> PyResult<Arc<Self>> {
+        let readers = Arc::new(Readers::default());
         Ok(Arc::new(Self {
             application,
             on_error,
@@ -44,6 +49,8 @@ impl Engine {
             tokio,
             tasks: event_loop.py().import("hypern._tasks")?.unbind(),
             event_loop: event_loop.clone().unbind(),
+            wake_readers: Py::new(event_loop.py(), WakeReaders(readers.clone()))?,
+            readers,
         }))
     }
 
@@ -90,6 +97,23 @@ impl Engine {
         self.event_loop.bind(py).call_method0(intern!(py, "create_future")).map(Bound::unbind)
     }
 
+    /// Wakes a connection's task once the event loop has run all that is ready now. Only on the loop.
+    ///
+    /// A thousand streams that are due at the same time then wake Tokio's thread once, not a thousand times: it would
+    /// otherwise be done with each before the next one came.
+    pub(crate) fn wake_soon(&self, py: Python<'_>, reader: Waker) {
+        let mut waiting = self.readers.0.lock();
+        let is_first = waiting.is_empty();
+        waiting.push(reader);
+        drop(waiting);
+        let arranged = !is_first
+            || self.event_loop.bind(py).call_method1(intern!(py, "call_soon"), (&self.wake_readers,)).is_ok();
+        if !arranged {
+            // The loop is closed.
+            self.readers.wake();
+        }
+    }
+
     /// Starts a task of `hypern._tasks`.
     fn start<'py>(
         &self,
@@ -101,6 +125,29 @@ impl Engine {
         let coroutine = tasks.getattr(coroutine)?.call1(arguments)?;
         tasks.getattr(intern!(py, "start"))?.call1((&self.event_loop, coroutine))?;
         Ok(())
+    }
+}
+
+/// Tasks of connections for which there is something to send.
+#[derive(Default)]
+struct Readers(Mutex<Vec<Waker>>);
+
+impl Readers {
+    fn wake(&self) {
+        for reader in std::mem::take(&mut *self.0.lock()) {
+            reader.wake();
+        }
+    }
+}
+
+/// What the event loop calls after what is ready.
+#[pyclass(frozen, module = "hypern._hypern")]
+struct WakeReaders(Arc<Readers>);
+
+#[pymethods]
+impl WakeReaders {
+    fn __call__(&self) {
+        self.0.wake();
     }
 }
 

@@ -19,7 +19,7 @@ import pytest
 
 from hypern import Hypern
 from hypern.testing import TestClient
-from wire import PATIENCE, Connection, Http2Connection, descriptors, eventually, unchunk
+from wire import PATIENCE, Connection, Http2Connection, descriptors, eventually, unchunk, within_the_first_moment
 
 SECRET = "the password is 1234"
 TCP_USER_TIMEOUT = 18
@@ -159,6 +159,7 @@ def assert_logged_once(caplog, trace):
 
 
 @both
+@within_the_first_moment
 def test_exhausted(source, caplog):
     trace = Trace()
     with TestClient(app_with(source, Play(["1", "2"], trace))) as client, Connection(client.port) as connection:
@@ -171,6 +172,7 @@ def test_exhausted(source, caplog):
 
 
 @both
+@within_the_first_moment
 def test_exhausted_without_an_item(source, caplog):
     trace = Trace()
     with TestClient(app_with(source, Play([], trace))) as client, Connection(client.port) as connection:
@@ -358,6 +360,7 @@ def test_the_client_leaves_an_http2_connection(source, caplog):
 
 @both
 @pytest.mark.parametrize("chunks", [False, True])
+@within_the_first_moment
 def test_an_error_before_the_first_item(source, chunks, caplog):
     trace = Trace()
     app = app_with(
@@ -373,6 +376,7 @@ def test_an_error_before_the_first_item(source, chunks, caplog):
 
 @both
 @pytest.mark.parametrize("handler", ["def", "async def"])
+@within_the_first_moment
 def test_an_error_before_the_first_item_goes_to_the_error_handler(source, handler, caplog):
     trace = Trace()
     app = app_with(source, Play([ValueError("a number, please")], trace))

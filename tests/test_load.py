@@ -208,6 +208,18 @@ def test_ten_thousand_visits_leave_nothing_behind(server):
     assert (last["resident"] - first["resident"]) * PAGE < 8 * 1024 * 1024
 
 
+def test_visitors_who_leave_before_the_answer_leave_nothing_behind(server):
+    """They leave at any moment: before the handler is called, while it runs, and before its stream has begun."""
+    for number in range(3000):
+        connection = Connection(server.port)
+        connection.request("/live-data?events=1000000" if number % 2 else "/live-data-async?events=1000000")
+        if number % 5:
+            connection.close()
+        else:
+            connection.reset()
+    settled(server)
+
+
 def settled(server):
     """Wait until all sources are closed and all connections too; return what is left then."""
     calm = server.calm["descriptors"]

@@ -10,7 +10,7 @@ import pytest
 
 from hypern import Hypern, SSEComment, SSEEvent, StreamingResponse
 from hypern.testing import TestClient
-from wire import Connection, Http2Connection, eventually, unchunk
+from wire import Connection, Http2Connection, eventually, unchunk, within_the_first_moment
 
 CAPACITY = 64 * 1024
 RETRY = "retry must be from 0 to 18446744073709551615 milliseconds, got -1"
@@ -85,6 +85,7 @@ def endless(kind, item, counted):
 
 @both
 @handlers
+@within_the_first_moment
 def test_an_item_leaves_at_once(source, handler):
     steps = Steps()
     app = app_with(lambda: steps.source(source), handler=handler)
@@ -102,6 +103,7 @@ def test_an_item_leaves_at_once(source, handler):
 
 @both
 @handlers
+@within_the_first_moment
 def test_items_of_a_fast_source_leave_together_and_in_order(source, handler):
     def sync():
         for number in range(20_000):
@@ -122,6 +124,7 @@ def test_items_of_a_fast_source_leave_together_and_in_order(source, handler):
 
 
 @both
+@within_the_first_moment
 def test_everything_that_an_event_stream_accepts(source):
     items = [
         SSEEvent("a", id="1", event="e", retry=5),
@@ -215,6 +218,7 @@ def test_a_stream_of_bytes_has_no_comments_in_it(source):
         assert connection.read_until(b"\r\n0\r\n\r\n") == b"5\r\nfirst\r\n0\r\n\r\n"
 
 
+@within_the_first_moment
 def test_an_item_that_is_no_chunk_is_an_error(caplog):
     app = app_with(lambda: iter([1]), chunks=True)
     with TestClient(app) as client:
@@ -224,6 +228,7 @@ def test_an_item_that_is_no_chunk_is_an_error(caplog):
 
 
 @both
+@within_the_first_moment
 def test_on_http2(source):
     steps = Steps()
     app = app_with(lambda: steps.source(source))
@@ -238,6 +243,7 @@ def test_on_http2(source):
         assert connection.read_to_end(stream) == (b"data: 1\n\ndata: 2\n\n", "complete")
 
 
+@within_the_first_moment
 def test_head_does_not_begin_the_source():
     app = Hypern()
     begun, closed = [], []
@@ -278,6 +284,7 @@ def test_the_head_waits_a_moment_for_the_first_item(source, handler):
         assert connection.read_until(b"0\r\n\r\n") == b"C\r\ndata: late\n\n\r\n0\r\n\r\n"
 
 
+@within_the_first_moment
 def test_a_first_item_in_time_needs_no_comment():
     app = app_with(lambda: iter(["1"]))
     with TestClient(app) as client:
@@ -429,6 +436,7 @@ def test_send_timeout_none_waits_for_ever(source):
 
 
 @pytest.mark.parametrize("number", [1, 200])
+@within_the_first_moment
 def test_an_idle_stream_is_not_stalled(number):
     """It is silent for longer than send_timeout, but there is nothing that the client would have to take."""
     app = Hypern()
@@ -456,6 +464,7 @@ def test_an_idle_stream_is_not_stalled(number):
         (lambda _error: {"data": "x", "retry": -1}, b"", ["no", RETRY]),
     ],
 )
+@within_the_first_moment
 def test_on_error_gives_the_last_event(source, last, wire, logged, caplog):
     def sync():
         yield "1"
@@ -517,6 +526,7 @@ def test_a_bad_option_is_an_error_where_it_is_given(option, value, error, caplog
         ([], "", None),
     ],
 )
+@within_the_first_moment
 def test_a_client_resumes(source, headers, query, expected):
     app = Hypern()
 
@@ -535,6 +545,7 @@ def test_a_client_resumes(source, headers, query, expected):
 
 
 @both
+@within_the_first_moment
 def test_pipelined_streams_come_one_after_the_other(source):
     app = Hypern()
 

@@ -12,7 +12,7 @@ import pytest
 
 from hypern import Hypern, SSEEvent
 from hypern.testing import TestClient
-from wire import Connection, eventually, unchunk
+from wire import Connection, eventually, unchunk, within_the_first_moment
 
 variable = ContextVar("variable", default="outer")
 
@@ -52,6 +52,7 @@ def source_of(kind, seen):
 @pytest.mark.parametrize("source", ["sync", "async"])
 @pytest.mark.parametrize("handler", ["def", "async def", "async def without await"])
 @pytest.mark.parametrize("around", ["nothing", "middleware"])
+@within_the_first_moment
 def test_a_source_has_the_context_variables_of_its_handler(handler, source, around):
     app = Hypern()
     seen = []
@@ -206,6 +207,7 @@ def test_a_handler_may_use(use):
 
 @pytest.mark.parametrize("use", USES)
 @pytest.mark.parametrize("handler", ["def", "async def", "app.sse"])
+@within_the_first_moment
 def test_an_async_source_may_use(use, handler):
     app = Hypern()
 
@@ -375,6 +377,7 @@ def test_a_source_that_ignores_its_cancellation_is_closed_at_its_next_item(caplo
     assert not errors_in(caplog)
 
 
+@within_the_first_moment
 def test_a_source_whose_task_somebody_else_cancels_has_failed(caplog):
     app = Hypern()
 
@@ -458,6 +461,7 @@ class Both:
         (lambda: (SSEEvent(letter) for letter in "ab"), "data: a\n\ndata: b\n\n"),
     ],
 )
+@within_the_first_moment
 def test_any_iterable_is_a_source(handler, source, wire):
     app = Hypern()
 
@@ -491,6 +495,7 @@ class NotAnIterator:
 
 @pytest.mark.parametrize("source", [Broken, BrokenSync, NotAnIterator])
 @pytest.mark.parametrize("handler", ["def", "async def", "async def without await"])
+@within_the_first_moment
 def test_a_source_that_cannot_be_begun_is_an_error(source, handler, caplog):
     app = Hypern()
 
@@ -518,6 +523,7 @@ class FalseError(Exception):
 
 
 @pytest.mark.parametrize("handler", ["def", "async def"])
+@within_the_first_moment
 def test_the_first_failure_counts(handler, caplog):
     """A source whose item cannot be sent, and which fails again when it is closed."""
     app = Hypern()
@@ -545,6 +551,7 @@ def test_the_first_failure_counts(handler, caplog):
 
 
 @pytest.mark.parametrize("handler", ["def", "async def"])
+@within_the_first_moment
 def test_an_error_that_is_not_true_is_an_error(handler, caplog):
     app = Hypern()
 
@@ -594,6 +601,7 @@ def test_an_async_handler_that_raises(error, handler, caplog):
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, StopIteration])
+@within_the_first_moment
 def test_an_async_source_that_raises(error, caplog):
     app = Hypern()
 
@@ -618,6 +626,7 @@ def test_an_async_source_that_raises(error, caplog):
 @pytest.mark.parametrize("handler", ["def", "async def", "source"])
 @pytest.mark.parametrize("error_handler", ["def", "async def"])
 @pytest.mark.parametrize("source", ["sync", "async"])
+@within_the_first_moment
 def test_an_error_may_be_answered_with_a_stream(handler, error_handler, source, caplog):
     app = Hypern()
 

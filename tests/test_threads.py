@@ -15,7 +15,7 @@ import pytest
 
 from hypern import Hypern
 from hypern.testing import TestClient
-from wire import Connection, eventually, unchunk
+from wire import Connection, eventually, unchunk, within_the_first_moment
 
 
 def errors_in(caplog):
@@ -77,6 +77,7 @@ def test_threads_are_used_again():
 
 
 @pytest.mark.parametrize("handler", ["def", "def stream", "async def with a sync source", "behind middleware"])
+@within_the_first_moment
 def test_a_full_pool_refuses(handler, caplog):
     app = Hypern(max_threads=2)
     gate = Gate()
@@ -292,6 +293,7 @@ def test_a_def_handler_that_raises(error, around, caplog):
 
 
 @pytest.mark.parametrize("error", ERRORS)
+@within_the_first_moment
 def test_a_sync_source_that_raises(error, caplog):
     app = Hypern()
     app.get("/after")(lambda: "still here")

@@ -542,6 +542,40 @@ fn keep_alive(state: &mut State, ping: Duration, now: Instant) -> Option<Instant
     now.checked_add(ping)
 }
 
+/// A pipe on its way to the response that is to read it. Dropped before it has come there, because the client left in
+/// between, it closes the pipe: the producer would wait for ever otherwise.
+#[derive(Debug)]
+pub struct Offer(Option<Arc<Pipe>>);
+
+impl Offer {
+    /// Offers a pipe.
+    #[must_use]
+    pub fn new(pipe: Arc<Pipe>) -> Self {
+        Self(Some(pipe))
+    }
+
+    /// Waits for the first moment, as [`Pipe::opening`] does. The pipe comes back if the response begins with it.
+    pub async fn accept(mut self, patience: Duration) -> Option<Arc<Pipe>> {
+        let opening = match &self.0 {
+            Some(pipe) => pipe.opening(patience).await,
+            None => return None,
+        };
+        let pipe = self.0.take();
+        match opening {
+            Opening::Begin => pipe,
+            Opening::Withdrawn => None,
+        }
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        if let Some(pipe) = self.0.take() {
+            pipe.close();
+        }
+    }
+}
+
 /// Bytes on their way from a pipe to the socket.
 #[derive(Debug)]
 pub struct InFlight {

@@ -8,7 +8,7 @@ use bytes::Buf;
 use http_body_util::BodyExt;
 use hypern_core::body::{Chunk, ResponseBody, StreamBody};
 use hypern_core::compress::Encoding;
-use hypern_core::pipe::{CAPACITY, Closed, Kind, Opening, Pipe};
+use hypern_core::pipe::{CAPACITY, Closed, Kind, Offer, Opening, Pipe};
 use hypern_core::presence::Presence;
 use hypern_core::sse::{KEEP_ALIVE, OPENING};
 use hypern_core::watch::Watch;
@@ -489,4 +489,28 @@ async fn what_is_written_after_a_silence_has_the_whole_send_timeout() {
         assert!(elapsed.abs_diff(SEND_TIMEOUT) <= Duration::from_millis(1), "{elapsed:?}");
         drop(in_flight);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offer_that_comes_nowhere_closes_the_pipe() {
+    let unread = pipe(EVENTS, None);
+    drop(Offer::new(unread.clone()));
+    assert!(unread.is_closed());
+
+    let left_while_opening = pipe(EVENTS, None);
+    let accepting = Offer::new(left_while_opening.clone()).accept(PATIENCE);
+    assert!(timeout(PATIENCE / 2, accepting).await.is_err());
+    assert!(left_while_opening.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offer_that_is_accepted_or_withdrawn_leaves_the_pipe_alone() {
+    let begun = pipe(EVENTS, None);
+    assert!(Offer::new(begun.clone()).accept(PATIENCE).await.is_some());
+    assert!(!begun.is_closed());
+
+    let withdrawn = pipe(EVENTS, None);
+    assert!(withdrawn.withdraw());
+    assert!(Offer::new(withdrawn.clone()).accept(PATIENCE).await.is_none());
+    assert!(!withdrawn.is_closed());
 }

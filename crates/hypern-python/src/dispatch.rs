@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use hypern_core::body::{FileBody, ResponseBody, StreamBody};
-use hypern_core::pipe::{Opening, Pipe};
+use hypern_core::pipe::Pipe;
 use hypern_core::presence::Presence;
 use hypern_core::server::{Arrival, Handler, json_error};
 use hypern_core::watch::Watch;
@@ -49,7 +49,7 @@ impl Handler for Application {
         };
         let asked = Asked::new(&head);
         let presence = Presence::new();
-        let mut waiting = Waiting { presence: Some(presence.clone()), pipe: None };
+        let mut waiting = Waiting { presence: Some(presence.clone()) };
         let (reply, answer) = oneshot::channel();
         let envelope = Envelope {
             endpoint: route.clone(),
@@ -65,31 +65,22 @@ impl Handler for Application {
         if self.engine.dispatch(envelope).is_err() {
             return overloaded();
         }
-        let response = self.receive(&asked, answer, &mut waiting).await;
+        let response = self.receive(&asked, answer).await;
         waiting.presence = None;
-        waiting.pipe = None;
         response
     }
 }
 
 impl Application {
-    async fn receive(
-        &self,
-        asked: &Asked,
-        mut answer: oneshot::Receiver<Reply>,
-        waiting: &mut Waiting,
-    ) -> Response<ResponseBody> {
+    async fn receive(&self, asked: &Asked, mut answer: oneshot::Receiver<Reply>) -> Response<ResponseBody> {
         loop {
             match answer.await {
                 Ok(Reply::Whole(head, body)) => return whole(asked, head, body).await,
                 Ok(Reply::File(head, path)) => return from_disk(asked, head, &path).await,
-                Ok(Reply::Stream(head, pipe, instead)) => {
-                    waiting.pipe = Some(pipe.clone());
-                    match pipe.opening(FIRST_MOMENT).await {
-                        Opening::Begin => return self.stream(asked, head, pipe),
-                        Opening::Withdrawn => answer = instead,
-                    }
-                }
+                Ok(Reply::Stream(head, offer, instead)) => match offer.accept(FIRST_MOMENT).await {
+                    Some(pipe) => return self.stream(asked, head, pipe),
+                    None => answer = instead,
+                },
                 Ok(Reply::StreamHead(mut head)) => {
                     asked.encoding(&mut head, None);
                     return head.with(ResponseBody::Omitted);
@@ -211,19 +202,15 @@ fn overloaded() -> Response<ResponseBody> {
     response
 }
 
-/// Tells the producer if the client leaves before the response has a body, whose drop tells it from then on.
+/// Tells the handler if the client leaves before the response has a body, whose drop tells it from then on.
 struct Waiting {
     presence: Option<Arc<Presence>>,
-    pipe: Option<Arc<Pipe>>,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
         if let Some(presence) = self.presence.take() {
             presence.leave();
-        }
-        if let Some(pipe) = self.pipe.take() {
-            pipe.close();
         }
     }
 }

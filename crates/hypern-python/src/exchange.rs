@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use hypern_core::compress;
-use hypern_core::pipe::{self, Pipe};
+use hypern_core::pipe::{self, Offer, Pipe};
 use hypern_core::presence::Presence;
 use hypern_core::router::Params;
 use hypern_core::server::Miss;
@@ -39,7 +39,7 @@ pub(crate) enum Reply {
     Whole(Head, Bytes),
     File(Head, PathBuf),
     /// The last part is the answer that takes the stream's place if its producer withdraws before the first item.
-    Stream(Head, Arc<Pipe>, oneshot::Receiver<Reply>),
+    Stream(Head, Offer, oneshot::Receiver<Reply>),
     /// The head of a stream, in answer to HEAD.
     StreamHead(Head),
     /// Nothing better can be said than 500.
@@ -160,10 +160,10 @@ impl Exchange {
         let pipe = Pipe::new(kind, stream.send_timeout, prelude, this.presence.clone());
         let (instead, withdrawn) = oneshot::channel();
         let reply = this.reply.lock().replace(instead);
-        let is_waiting =
-            reply.is_some_and(|reply| reply.send(Reply::Stream(head, pipe.clone(), withdrawn)).is_ok());
-        if !is_waiting {
-            pipe.close();
+        let offer = Reply::Stream(head, Offer::new(pipe.clone()), withdrawn);
+        if let Some(reply) = reply {
+            // If the client has left, the offer closes the pipe: here, or whenever it is dropped with the other end.
+            reply.send(offer).ok();
         }
         Flow { exchange: slf.clone().unbind(), source: stream.source, pipe, on_error: stream.on_error }
     }

@@ -159,7 +159,7 @@ class Program:
 @contextmanager
 def program(shutdown_timeout=10.0):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONWARNINGS": "error"}
-    command = [sys.executable, "-X", "dev", "-c", textwrap.dedent(PROGRAM), str(shutdown_timeout)]
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(shutdown_timeout)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
         running = Program(process)

@@ -612,6 +612,101 @@ def test_an_async_source_that_raises(error, caplog):
     assert len(errors_in(caplog)) == 1
 
 
+# Error handlers
+
+
+@pytest.mark.parametrize("handler", ["def", "async def", "source"])
+@pytest.mark.parametrize("error_handler", ["def", "async def"])
+@pytest.mark.parametrize("source", ["sync", "async"])
+def test_an_error_may_be_answered_with_a_stream(handler, error_handler, source, caplog):
+    app = Hypern()
+
+    def fail():
+        raise LookupError
+
+    async def fail_async():
+        await asyncio.sleep(0)
+        raise LookupError
+
+    async def fail_as_source():
+        await asyncio.sleep(0)
+        raise LookupError
+        yield
+
+    def answer(res):
+        res.status(202).sse_stream(ticks() if source == "async" else iter(range(3)))
+
+    async def answer_async(res):
+        await asyncio.sleep(0)
+        answer(res)
+
+    if handler == "source":
+        app.sse("/")(fail_as_source)
+    else:
+        app.get("/")(fail if handler == "def" else fail_async)
+    app.error_handler(LookupError)(answer if error_handler == "def" else answer_async)
+    with TestClient(app) as client:
+        response = client.get("/")
+    assert (response.status_code, response.text) == (202, "data: 0\n\ndata: 1\n\ndata: 2\n\n")
+    assert not errors_in(caplog)
+
+
+@pytest.mark.parametrize("handler", ["def", "async def"])
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, asyncio.CancelledError, ValueError])
+def test_an_async_error_handler_that_raises(handler, error, caplog):
+    app = Hypern()
+
+    def fail():
+        raise LookupError
+
+    async def fail_async():
+        raise LookupError
+
+    app.get("/")(fail if handler == "def" else fail_async)
+    app.get("/after")(lambda: "still here")
+
+    @app.error_handler(LookupError)
+    async def answer():
+        await asyncio.sleep(0)
+        raise error("secret")
+
+    with TestClient(app) as client:
+        response = client.get("/")
+        assert (response.status_code, response.json()) == (500, {"detail": "Internal Server Error"})
+        assert client.get("/after").text == "still here"
+    assert len(errors_in(caplog)) == 1
+
+
+@pytest.mark.parametrize("handler", ["def", "async def"])
+def test_a_log_that_fails_costs_nobody_an_answer(handler, caplog):
+    app = Hypern()
+
+    def fail():
+        raise LookupError
+
+    async def fail_async():
+        await asyncio.sleep(0)
+        raise LookupError
+
+    app.get("/")(fail if handler == "def" else fail_async)
+    failures = [OSError("the disk is full")]
+
+    def full_once(_record):
+        while failures:
+            raise failures.pop()
+        return True
+
+    logger = logging.getLogger("hypern")
+    logger.addFilter(full_once)
+    try:
+        with TestClient(app) as client:
+            assert client.get("/").status_code == 500
+    finally:
+        logger.removeFilter(full_once)
+    [record] = errors_in(caplog)
+    assert isinstance(record.exc_info[1], OSError)
+
+
 # ctx.sleep
 
 

@@ -15,16 +15,15 @@ if TYPE_CHECKING:
 
     from hypern._hypern import Exchange, Sink, UploadStream
 
+START: dict[str, Any] = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+
 # The event loop itself holds its tasks only weakly.
 _running: set[asyncio.Task[None]] = set()
 
 
 def start(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine as a task of its own; its first step at once where the interpreter can (3.12)."""
-    if sys.version_info >= (3, 12):
-        task = asyncio.Task(coroutine, loop=loop, eager_start=True)
-    else:
-        task = asyncio.Task(coroutine, loop=loop)
+    task = asyncio.Task(coroutine, loop=loop, **START)
     if not task.done():
         _running.add(task)
         task.add_done_callback(_running.discard)

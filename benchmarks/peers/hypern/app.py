@@ -5,8 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Iterator
 
-from hypern import Hypern, SSEEvent
-from hypern._hypern import Request, Response
+from hypern import Hypern, Request, Response, SSEEvent
 from hypern.middleware import CompressionMiddleware
 
 EVENTS = 100_000

@@ -21,8 +21,11 @@ use crate::sse;
 /// How many bytes a stream holds unsent before its producer has to wait.
 pub const CAPACITY: usize = 64 * 1024;
 
-/// A waiting producer goes on once this much has been sent, so that it is not woken for every write to the socket.
-const RESUME: usize = CAPACITY / 2;
+/// How many bytes a stream of chunks may hold unsent for a client that has proved to take them: see [`State::window`].
+pub const CAPACITY_FOR_READERS: usize = 512 * 1024;
+
+/// A client has taken this many times as much as is held for it, before more than [`CAPACITY`] is.
+const PROOF: usize = 4;
 
 /// How much may gather before it is sent although the producer goes on.
 const GATHERED: usize = CAPACITY / 4;
@@ -87,6 +90,8 @@ struct State {
     buffer: Vec<u8>,
     spare: Vec<u8>,
     in_flight: usize,
+    /// How much of a stream of chunks the client has taken.
+    landed: usize,
     /// What is written ends inside an item, so nothing may be put between.
     mid_item: bool,
     /// An item has been written, or the response has begun without one.
@@ -119,8 +124,20 @@ impl State {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// How many bytes may be unsent. A full buffer costs two wake-ups of threads, so a download of large chunks would
+    /// spend most of its time on them: it earns room by being read, a quarter of what has been. Events never do, because
+    /// what is held is late.
+    fn window(&self) -> usize {
+        (self.landed / PROOF).clamp(CAPACITY, CAPACITY_FOR_READERS)
+    }
+
+    /// A waiting producer goes on once half is sent, so that it is not woken for every write to the socket.
+    fn has_space(&self) -> bool {
+        self.unsent() <= self.window() / 2
+    }
+
     fn take_callback_if_space(&mut self) -> Option<Callback> {
-        if self.closed || self.unsent() <= RESUME { self.on_space.take() } else { None }
+        if self.closed || self.has_space() { self.on_space.take() } else { None }
     }
 
     /// Decides how the stream ends, once. Half an item must not be terminated as if it were whole.
@@ -223,7 +240,7 @@ impl Pipe {
         if state.closed {
             return Err(Closed);
         }
-        let accepted = item.len().min(CAPACITY.saturating_sub(state.unsent()));
+        let accepted = item.len().min(state.window().saturating_sub(state.unsent()));
         if accepted == 0 {
             return Ok(0);
         }
@@ -245,7 +262,7 @@ impl Pipe {
     pub fn wait_for_space(&self) -> Result<(), Closed> {
         let mut state = self.state.lock();
         state.blocked_threads += 1;
-        while !state.closed && state.unsent() > RESUME {
+        while !state.closed && !state.has_space() {
             self.space.wait(&mut state);
         }
         state.blocked_threads -= 1;
@@ -506,9 +523,12 @@ impl Pipe {
     fn landed(&self, bytes: Vec<u8>) {
         let mut state = self.state.lock();
         state.in_flight -= bytes.len();
+        if self.kind == Kind::Chunks {
+            state.landed += bytes.len();
+        }
         state.recycle(bytes);
         let callback = state.take_callback_if_space();
-        let has_waiting_thread = state.blocked_threads > 0 && state.unsent() <= RESUME;
+        let has_waiting_thread = state.blocked_threads > 0 && state.has_space();
         let lander = if state.in_flight == 0 { state.lander.take() } else { None };
         drop(state);
         if has_waiting_thread {

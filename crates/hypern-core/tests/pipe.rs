@@ -8,7 +8,7 @@ use bytes::Buf;
 use http_body_util::BodyExt;
 use hypern_core::body::{Chunk, ResponseBody, StreamBody};
 use hypern_core::compress::Encoding;
-use hypern_core::pipe::{CAPACITY, Closed, Kind, Offer, Opening, Pipe};
+use hypern_core::pipe::{CAPACITY, CAPACITY_FOR_READERS, Closed, Kind, Offer, Opening, Pipe};
 use hypern_core::presence::Presence;
 use hypern_core::sse::{KEEP_ALIVE, OPENING};
 use hypern_core::watch::Watch;
@@ -116,9 +116,30 @@ async fn write_accepts_64_kib_at_most_counting_what_is_in_flight() {
     assert_eq!(stream.pipe.write(&item), Ok(1000));
 }
 
+async fn taken_at_once(stream: &mut Stream, bytes: usize) -> usize {
+    let item = vec![b'x'; CAPACITY_FOR_READERS + 1];
+    let mut taken = 0;
+    while taken < bytes {
+        stream.pipe.write(&item[..CAPACITY]).expect("open");
+        taken += stream.take().await.remaining();
+    }
+    stream.pipe.write(&item).expect("open")
+}
+
+#[tokio::test]
+async fn chunks_earn_room_by_being_read_and_events_do_not() {
+    let mut chunks = Stream::new(Kind::Chunks, None);
+    assert_eq!(taken_at_once(&mut chunks, 0).await, CAPACITY);
+    assert_eq!(taken_at_once(&mut chunks, 8 * CAPACITY).await, 2 * CAPACITY);
+    assert_eq!(taken_at_once(&mut chunks, 8 * CAPACITY_FOR_READERS).await, CAPACITY_FOR_READERS);
+
+    let mut events = Stream::new(EVENTS, None);
+    assert_eq!(taken_at_once(&mut events, 8 * CAPACITY_FOR_READERS).await, CAPACITY);
+}
+
 #[tokio::test]
 async fn bytes_count_while_they_are_being_compressed() {
-    let mut stream = Stream::encoded(Kind::Chunks, None, Some(Encoding::Zstd));
+    let mut stream = Stream::encoded(EVENTS, None, Some(Encoding::Zstd));
     let accepted = Arc::new(AtomicUsize::new(0));
     let producer = std::thread::spawn({
         let (pipe, accepted) = (stream.pipe.clone(), accepted.clone());

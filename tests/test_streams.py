@@ -389,7 +389,8 @@ def test_a_source_is_pulled_no_further_than_64_kib_and_what_the_kernel_holds(sou
         while taken < 1_000_000:
             taken += len(connection.socket.recv(65536))
         eventually(lambda: len(counted) > before + 500, "the source goes on")
-        assert wait_until_level(counted) * 1000 < pulled + 1_200_000
+        # A stream of chunks has earned room for a quarter of what was taken.
+        assert wait_until_level(counted) * 1000 < pulled + taken + taken // 4 + 150_000
 
 
 @both

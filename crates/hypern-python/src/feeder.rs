@@ -11,7 +11,7 @@ use pyo3::ffi;
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::iterator::PySendResult;
-use pyo3::types::{PyIterator, PyTuple};
+use pyo3::types::{PyBytes, PyIterator, PyTuple};
 
 use crate::engine::Engine;
 use crate::item;
@@ -27,7 +27,8 @@ pub(crate) struct Feeder {
     engine: Arc<Engine>,
     /// What is awaited right now.
     step: Option<(Py<PyAny>, Awaited)>,
-    /// The last item's bytes, and how many of them are written.
+    /// The last item, as itself or as bytes, and how much of it is written.
+    chunk: Option<Py<PyBytes>>,
     bytes: Vec<u8>,
     written: usize,
     turn: u32,
@@ -41,7 +42,7 @@ enum Awaited {
 
 impl Feeder {
     pub(crate) fn new(source: Py<PyAny>, pipe: Arc<Pipe>, engine: Arc<Engine>) -> Self {
-        Self { source, pipe, engine, step: None, bytes: Vec::new(), written: 0, turn: 0 }
+        Self { source, pipe, engine, step: None, chunk: None, bytes: Vec::new(), written: 0, turn: 0 }
     }
 
     /// Goes on until the source waits for something, which is returned, or until there is nothing more to do.
@@ -65,9 +66,10 @@ impl Feeder {
                     Err(error) => return self.end(py, error),
                 }
             }
-            let Ok(accepted) = self.pipe.gather(&self.bytes[self.written..]) else { return Ok(None) };
+            let item = self.chunk.as_ref().map_or(self.bytes.as_slice(), |chunk| chunk.as_bytes(py));
+            let Ok(accepted) = self.pipe.gather(&item[self.written..]) else { return Ok(None) };
             self.written += accepted;
-            if self.written < self.bytes.len() {
+            if self.written < item.len() {
                 let room = self.engine.future(py, |callback| self.pipe.on_space(callback))?;
                 self.begin(room.bind(py), Awaited::Room)?;
             } else if self.turn == TURN {
@@ -93,7 +95,9 @@ impl Feeder {
         if step.is_some_and(|(_, awaited)| awaited == Awaited::Item) {
             self.bytes.clear();
             self.written = 0;
+            self.chunk = item::as_it_is(result, self.pipe.kind()).map(|chunk| chunk.clone().unbind());
             match self.pipe.kind() {
+                Kind::Chunks if self.chunk.is_some() => {}
                 Kind::Events { .. } => item::encode_item(result, &mut self.bytes)?,
                 Kind::Chunks => item::encode_chunk(result, &mut self.bytes)?,
             }

@@ -11,6 +11,7 @@ use pyo3::types::{
 use crate::event::{SseEvent, comment_class, utf8};
 use crate::foreign;
 use crate::json;
+use hypern_core::pipe::Kind;
 use hypern_core::sse;
 
 /// Appends an item of an event stream to `out`. On an error `out` is left as it was.
@@ -114,6 +115,12 @@ fn from_attributes(item: &Bound<'_, PyAny>) -> PyResult<Option<SseEvent>> {
     let event = foreign::attribute(item, intern!(py, "event"))?;
     let retry = foreign::attribute(item, intern!(py, "retry"))?;
     SseEvent::build(data, id, event, retry).map(Some)
+}
+
+/// An item that goes into the pipe without being copied before: a chunk of bytes, which nobody can change meanwhile.
+#[inline]
+pub(crate) fn as_it_is<'a, 'py>(item: &'a Bound<'py, PyAny>, kind: Kind) -> Option<&'a Bound<'py, PyBytes>> {
+    if kind == Kind::Chunks { item.cast_exact::<PyBytes>().ok() } else { None }
 }
 
 /// Appends an item of a raw stream to `out`: bytes, bytearray, memoryview, or str in UTF-8. On an error `out` is

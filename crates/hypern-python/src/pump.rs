@@ -11,7 +11,7 @@ use crate::contextvars::Variables;
 use crate::exchange::{Aftermath, Exchange};
 use crate::feeder::Feeder;
 use crate::foreign;
-use crate::item::{encode_chunk, encode_item};
+use crate::item::{as_it_is, encode_chunk, encode_item};
 
 /// A response's source and the pipe that it fills.
 pub(crate) struct Flow {
@@ -87,9 +87,15 @@ impl Flow {
         let py = iterator.py();
         let mut bytes = Vec::new();
         while let Some(item) = foreign::next(iterator)? {
-            bytes.clear();
-            self.encode(&item, &mut bytes)?;
-            if self.write(py, &bytes).is_err() {
+            let written = match as_it_is(&item, self.pipe.kind()) {
+                Some(chunk) => self.write(py, chunk.as_bytes()),
+                None => {
+                    bytes.clear();
+                    self.encode(&item, &mut bytes)?;
+                    self.write(py, &bytes)
+                }
+            };
+            if written.is_err() {
                 break;
             }
         }

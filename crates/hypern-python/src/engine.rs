@@ -134,7 +134,8 @@ struct Readers(Mutex<Vec<Waker>>);
 
 impl Readers {
     fn wake(&self) {
-        for reader in std::mem::take(&mut *self.0.lock()) {
+        let readers = std::mem::take(&mut *self.0.lock());
+        for reader in readers {
             reader.wake();
         }
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use hypern_core::pipe::{Kind, Pipe};
+use hypern_core::pipe::Pipe;
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration, PyTypeError};
 use pyo3::ffi;
 use pyo3::intern;
@@ -96,10 +96,8 @@ impl Feeder {
             self.bytes.clear();
             self.written = 0;
             self.chunk = item::as_it_is(result, self.pipe.kind()).map(|chunk| chunk.clone().unbind());
-            match self.pipe.kind() {
-                Kind::Chunks if self.chunk.is_some() => {}
-                Kind::Events { .. } => item::encode_item(result, &mut self.bytes)?,
-                Kind::Chunks => item::encode_chunk(result, &mut self.bytes)?,
+            if self.chunk.is_none() {
+                item::encode(self.pipe.kind(), result, &mut self.bytes)?;
             }
         }
         Ok(())

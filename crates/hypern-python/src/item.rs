@@ -117,6 +117,19 @@ fn from_attributes(item: &Bound<'_, PyAny>) -> PyResult<Option<SseEvent>> {
     SseEvent::build(data, id, event, retry).map(Some)
 }
 
+/// Appends an item of a stream of this kind to `out`. On an error `out` is left as it was.
+///
+/// # Errors
+///
+/// Those of [`encode_item`] and [`encode_chunk`].
+#[inline]
+pub(crate) fn encode(kind: Kind, item: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
+    match kind {
+        Kind::Events { .. } => encode_item(item, out),
+        Kind::Chunks => encode_chunk(item, out),
+    }
+}
+
 /// An item that goes into the pipe without being copied before: a chunk of bytes, which nobody can change meanwhile.
 #[inline]
 pub(crate) fn as_it_is<'a, 'py>(item: &'a Bound<'py, PyAny>, kind: Kind) -> Option<&'a Bound<'py, PyBytes>> {

@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use hypern_core::pipe::{Closed, Kind, Pipe};
+use hypern_core::pipe::{Closed, Pipe};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
 
+use crate::content::is_async_iterable;
 use crate::contextvars::Variables;
 use crate::exchange::{Aftermath, Exchange};
 use crate::feeder::Feeder;
 use crate::foreign;
-use crate::item::{as_it_is, encode_chunk, encode_item};
+use crate::item;
 
 /// A response's source and the pipe that it fills.
 pub(crate) struct Flow {
@@ -61,7 +62,7 @@ impl Flow {
 
     fn is_async(&self, py: Python<'_>) -> bool {
         // The response has checked that the source is the one or the other.
-        self.source.bind(py).hasattr(intern!(py, "__aiter__")).unwrap_or(false)
+        is_async_iterable(self.source.bind(py)).unwrap_or(false)
     }
 
     /// Pulls the source until it ends or nobody reads any more, and closes it, all on this thread.
@@ -87,11 +88,11 @@ impl Flow {
         let py = iterator.py();
         let mut bytes = Vec::new();
         while let Some(item) = foreign::next(iterator)? {
-            let written = match as_it_is(&item, self.pipe.kind()) {
+            let written = match item::as_it_is(&item, self.pipe.kind()) {
                 Some(chunk) => self.write(py, chunk.as_bytes()),
                 None => {
                     bytes.clear();
-                    self.encode(&item, &mut bytes)?;
+                    item::encode(self.pipe.kind(), &item, &mut bytes)?;
                     self.write(py, &bytes)
                 }
             };
@@ -100,14 +101,6 @@ impl Flow {
             }
         }
         Ok(())
-    }
-
-    #[inline]
-    fn encode(&self, item: &Bound<'_, PyAny>, bytes: &mut Vec<u8>) -> PyResult<()> {
-        match self.pipe.kind() {
-            Kind::Events { .. } => encode_item(item, bytes),
-            Kind::Chunks => encode_chunk(item, bytes),
-        }
     }
 
     /// Writes one item, and waits detached while there is no room for it.
@@ -144,7 +137,7 @@ impl Flow {
         let mut bytes = Vec::new();
         let item = foreign::call(on_error, &[error.value(on_error.py())])?;
         if !item.is_none() {
-            self.encode(&item, &mut bytes)?;
+            item::encode(self.pipe.kind(), &item, &mut bytes)?;
         }
         Ok(bytes)
     }

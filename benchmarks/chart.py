@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from benchmarks.report import COLUMNS, TITLES, Table, tables
+from benchmarks.run import PLAIN_PYTHON
 
 if TYPE_CHECKING:
     from benchmarks.run import Results
@@ -23,8 +24,8 @@ HEAD = 56
 TOP = 96
 BOTTOM = 40
 
-#: Neither competes: one is what the machine can do, the other what Python alone can.
-REFERENCES = frozenset({"limit", "plain-python"})
+#: They do not compete: one is what the machine can do, the others what Python alone can.
+REFERENCES = frozenset({"limit", *PLAIN_PYTHON})
 
 STYLE = """
 text { font-family: system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }

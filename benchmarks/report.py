@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 NOTHING = "—"
-TITLES = {server.name: server.title for server in SERVERS} | {PLAIN_PYTHON: "plain Python, no server"}
+TITLES = {server.name: server.title for server in SERVERS} | PLAIN_PYTHON
 #: Those with which Hypern competes.
 PYTHON_PEERS = frozenset(server.name for server in SERVERS if server.language == "python" and server.name != "hypern")
 
@@ -129,7 +129,7 @@ class Table:
         reports = [run.report for run in runs if run.error is None]
         if not reports:
             self.errors[server] = runs[0].error or ""
-        elif server != PLAIN_PYTHON and self.job.encoding and reports[0].get("encoding") != self.job.encoding:
+        elif server not in PLAIN_PYTHON and self.job.encoding and reports[0].get("encoding") != self.job.encoding:
             self.not_compressed.append(server)
         else:
             self.values[server] = [self._median(reports, column.path) for column in self.columns]

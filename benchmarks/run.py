@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -17,11 +18,16 @@ from benchmarks import servers
 from benchmarks.servers import HERE, LOAD_GENERATOR, Server, UnavailableError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from benchmarks.jobs import Arguments, Job
 
 RESULTS = HERE / "results"
-#: The name under which plain Python that exhausts the same generator is kept.
-PLAIN_PYTHON = "plain-python"
+#: Plain Python that exhausts the generator of a burst: the names under which it is kept, and what they stand for.
+PLAIN_PYTHON = {
+    "plain-python": "plain Python, no server",
+    "plain-python-busy": "plain Python, cores busy",
+}
 
 
 @dataclass
@@ -91,7 +97,7 @@ def run_all(jobs: list[Job], ready: list[Server], results: Results, save_to: Pat
         able = [server for server in ready if job.needs <= server.features]
         for turn in range(1 if results.quick else job.rounds):
             if _has_reference(job) and any(server.name == "hypern" for server in ready):
-                results.runs.append(_run_plain_python(job, turn))
+                results.runs += [_run_plain_python(job, turn, name) for name in PLAIN_PYTHON]
             for server in able:
                 run = _run_one(job, server, turn, quick=results.quick)
                 results.runs.append(run)
@@ -131,16 +137,33 @@ def _has_reference(job: Job) -> bool:
     return job.name.removeprefix("burst-") in {"sync", "async"}
 
 
-def _run_plain_python(job: Job, turn: int) -> Run:
+def _run_plain_python(job: Job, turn: int, name: str) -> Run:
     flavour = job.name.removeprefix("burst-")
-    command = [sys.executable, "-m", "benchmarks.events", "--exhaust", flavour, "--rounds", "3"]
-    run = Run(job.name, PLAIN_PYTHON, turn)
+    run = Run(job.name, name, turn)
     try:
-        done = subprocess.run(command, cwd=HERE.parent, capture_output=True, text=True, timeout=60, check=True)
+        with _exhausting(flavour) if name == "plain-python-busy" else contextlib.nullcontext():
+            done = subprocess.run(
+                _exhaust(flavour, rounds=3), cwd=HERE.parent, capture_output=True, text=True, timeout=60, check=True
+            )
         run.report = json.loads(done.stdout)
     except (subprocess.SubprocessError, ValueError) as error:
         run.error = str(error)
     return run
+
+
+@contextlib.contextmanager
+def _exhausting(flavour: str) -> Iterator[None]:
+    """Has another process do the same meanwhile: two virtual cores are often the two halves of one."""
+    command = _exhaust(flavour, rounds=1000)
+    with subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
+def _exhaust(flavour: str, rounds: int) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.events", "--exhaust", flavour, "--rounds", str(rounds)]
 
 
 def _run_one(job: Job, server: Server, turn: int, *, quick: bool) -> Run:

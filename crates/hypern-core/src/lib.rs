@@ -6,6 +6,7 @@
 //! - [`router`]: method and path become a route and its parameters, or a 404, a 405, an answer to OPTIONS.
 //! - [`body`]: what hyper polls: whole bytes, a file, or a stream.
 //! - [`pipe`]: one producer's way to one client, bounded in bytes.
+//! - `prefetch`: a hint to the processor about what is going to be written.
 //! - [`presence`]: whether anybody still waits for a response.
 //! - [`watch`]: one task that keeps every open stream alive and drops the stalled ones.
 //! - [`connection`]: what a response may do to the connection that carries it.
@@ -14,13 +15,14 @@
 //! - [`file`]: a file on disk as a response, with ranges and conditions.
 //!
 //! `server` knows `router`, `body` and `watch`; `body` knows `pipe`, `watch` and `compress`; `pipe` knows `presence`,
-//! `connection` and `sse`; `sse` knows nothing.
+//! `connection`, `prefetch` and `sse`; `sse` knows nothing.
 
 pub mod body;
 pub mod compress;
 pub mod connection;
 pub mod file;
 pub mod pipe;
+mod prefetch;
 pub mod presence;
 pub mod router;
 pub mod server;

@@ -14,6 +14,7 @@ use parking_lot::{Condvar, Mutex};
 use tokio::time::Instant;
 
 use crate::connection::Carrier;
+use crate::prefetch;
 pub use crate::presence::Callback;
 use crate::presence::Presence;
 use crate::sse;
@@ -85,24 +86,26 @@ enum End {
     Cut,
 }
 
+/// What both sides look at. Each item touches the first fields, and them alone: a line of the cache that the other side
+/// has written in between costs as much as all the rest of a write.
 #[derive(Default)]
+#[repr(C)]
 struct State {
     buffer: Vec<u8>,
-    spare: Vec<u8>,
+    /// The task that waits for something to read.
+    consumer: Option<Waker>,
     in_flight: usize,
     /// How much of a stream of chunks the client has taken.
     landed: usize,
+    closed: bool,
     /// What is written ends inside an item, so nothing may be put between.
     mid_item: bool,
     /// An item has been written, or the response has begun without one.
     begun: bool,
+    /// The producer runs, and will see to the reader when it waits.
+    attentive: bool,
     withdrawn: bool,
     end: Option<End>,
-    closed: bool,
-    /// The task that waits for something to read.
-    consumer: Option<Waker>,
-    /// The task that waits until what it has read is written.
-    lander: Option<Waker>,
     blocked_threads: usize,
     on_space: Option<Callback>,
     on_close: Option<Callback>,
@@ -117,11 +120,17 @@ impl State {
         self.buffer.len() + self.in_flight
     }
 
+    /// More is to come before the producer waits, and the reader will be woken for it.
+    fn gathers(&self) -> bool {
+        self.attentive && self.end.is_none() && self.buffer.len() < GATHERED
+    }
+
     fn append(&mut self, bytes: &[u8]) {
         if self.unsent() == 0 && !bytes.is_empty() {
             self.last_progress = Some(Instant::now());
         }
         self.buffer.extend_from_slice(bytes);
+        prefetch::for_writing(self.buffer.spare_capacity_mut(), bytes.len());
     }
 
     /// How many bytes may be unsent. A full buffer costs two wake-ups of threads, so a download of large chunks would
@@ -145,15 +154,29 @@ impl State {
         self.end.get_or_insert(if self.mid_item { End::Cut } else { end });
         self.begun = true;
     }
+}
 
+/// What the response alone looks at. Locked before the [`State`] if both are.
+#[derive(Default)]
+struct Reading {
+    /// How many pieces the connection has not written yet.
+    pieces: usize,
+    /// Nothing comes after what has been taken.
+    complete: bool,
+    /// The task that waits until what it has read is written.
+    lander: Option<Waker>,
+    spare: Vec<u8>,
+}
+
+impl Reading {
     /// Keeps an emptied buffer for the next items, or gives all that is large back once the stream is idle.
-    fn recycle(&mut self, mut emptied: Vec<u8>) {
-        let limit = if self.unsent() > 0 { usize::MAX } else { KEPT_WHEN_IDLE };
+    fn recycle(&mut self, mut emptied: Vec<u8>, state: &mut State) {
+        let limit = if state.unsent() > 0 { usize::MAX } else { KEPT_WHEN_IDLE };
         if self.spare.capacity() == 0 && emptied.capacity() <= limit {
             emptied.clear();
             self.spare = emptied;
         }
-        for idle in [&mut self.spare, &mut self.buffer] {
+        for idle in [&mut self.spare, &mut state.buffer] {
             if idle.capacity() > limit {
                 *idle = Vec::new();
             }
@@ -162,8 +185,10 @@ impl State {
 }
 
 /// The shared middle of a stream. The producer holds it to write, the response body to read.
+#[repr(C, align(64))]
 pub struct Pipe {
     state: Mutex<State>,
+    reading: Mutex<Reading>,
     space: Condvar,
     kind: Kind,
     send_timeout: Option<Duration>,
@@ -188,6 +213,7 @@ impl Pipe {
     ) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State { buffer: prelude, ..State::default() }),
+            reading: Mutex::default(),
             space: Condvar::new(),
             kind,
             send_timeout,
@@ -220,7 +246,7 @@ impl Pipe {
     }
 
     /// Like [`Pipe::write`], for a producer that knows when it is going to wait: what it writes until then leaves
-    /// together, or when a good deal has gathered. It has to see to [`Pipe::take_reader`] when it waits.
+    /// together, or when a good deal has gathered. It has to call [`Pipe::take_reader`] when it waits.
     ///
     /// # Errors
     /// [`Closed`] when nobody will read it.
@@ -228,10 +254,12 @@ impl Pipe {
         self.take_in(item, GATHERED)
     }
 
-    /// The task that waits to read, if there is something for it now: whoever takes it has to wake it.
+    /// The producer waits. Returns the task that waits to read, if there is something for it now: whoever takes it has
+    /// to wake it.
     #[must_use]
     pub fn take_reader(&self) -> Option<Waker> {
         let mut state = self.state.lock();
+        state.attentive = false;
         if state.buffer.is_empty() { None } else { state.consumer.take() }
     }
 
@@ -247,6 +275,7 @@ impl Pipe {
         state.append(&item[..accepted]);
         state.mid_item = accepted < item.len();
         state.begun = true;
+        state.attentive = quiet_below > 0;
         let consumer = if state.buffer.len() < quiet_below { None } else { state.consumer.take() };
         drop(state);
         if let Some(consumer) = consumer {
@@ -392,21 +421,23 @@ impl Pipe {
         self: &Arc<Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<InFlight, Cut>>> {
-        let mut state = self.state.lock();
-        if state.in_flight > 0 {
-            if state.buffer.is_empty() && state.end == Some(End::Complete) && self.is_alone() {
+        let mut reading = self.reading.lock();
+        if reading.pieces > 0 {
+            if reading.complete {
                 return Poll::Ready(None);
             }
             // The next items gather while these are written, however fast they come: one write to the socket for all
             // of them, and no wake-up for each. Landing wakes the task, and it comes back here.
-            set_waker(&mut state.lander, context);
+            set_waker(&mut reading.lander, context);
             return Poll::Pending;
         }
-        if !state.buffer.is_empty() {
-            let spare = mem::take(&mut state.spare);
-            let bytes = mem::replace(&mut state.buffer, spare);
+        let mut state = self.state.lock();
+        if !state.buffer.is_empty() && !state.gathers() {
+            let bytes = mem::replace(&mut state.buffer, mem::take(&mut reading.spare));
             state.last_sent = Some(Instant::now());
             state.in_flight += bytes.len();
+            reading.pieces += 1;
+            reading.complete = state.end == Some(End::Complete) && self.is_alone();
             return Poll::Ready(Some(Ok(InFlight { bytes, position: 0, pipe: self.clone() })));
         }
         match state.end {
@@ -428,6 +459,7 @@ impl Pipe {
 
     /// Wraps other bytes that are handed to the connection, so that they count as unsent until they are written.
     pub(crate) fn in_flight(self: &Arc<Self>, bytes: Vec<u8>) -> InFlight {
+        self.reading.lock().pieces += 1;
         let mut state = self.state.lock();
         if state.unsent() == 0 {
             state.last_progress = Some(Instant::now());
@@ -438,6 +470,7 @@ impl Pipe {
 
     /// Nobody will read any more: wakes the producer, which closes its generator.
     pub fn close(&self) {
+        self.reading.lock().spare = Vec::new();
         let mut state = self.state.lock();
         state.closed = true;
         // Until the connection notices, it may still ask: what is dropped here must be missed.
@@ -445,7 +478,6 @@ impl Pipe {
             state.end = Some(End::Cut);
         }
         state.buffer = Vec::new();
-        state.spare = Vec::new();
         self.release(state);
     }
 
@@ -521,16 +553,20 @@ impl Pipe {
     }
 
     fn landed(&self, bytes: Vec<u8>) {
+        let mut reading = self.reading.lock();
         let mut state = self.state.lock();
         state.in_flight -= bytes.len();
+        state.last_progress = Some(Instant::now());
         if self.kind == Kind::Chunks {
             state.landed += bytes.len();
         }
-        state.recycle(bytes);
+        reading.recycle(bytes, &mut state);
         let callback = state.take_callback_if_space();
         let has_waiting_thread = state.blocked_threads > 0 && state.has_space();
-        let lander = if state.in_flight == 0 { state.lander.take() } else { None };
         drop(state);
+        reading.pieces -= 1;
+        let lander = if reading.pieces == 0 { reading.lander.take() } else { None };
+        drop(reading);
         if has_waiting_thread {
             self.space.notify_one();
         }
@@ -616,7 +652,9 @@ impl Buf for InFlight {
     fn advance(&mut self, count: usize) {
         self.position += count;
         assert!(self.position <= self.bytes.len(), "cannot advance past the end of a chunk");
-        self.pipe.advanced();
+        if self.has_remaining() {
+            self.pipe.advanced();
+        }
     }
 }
 
@@ -639,10 +677,7 @@ mod tests {
             other => panic!("no data: {other:?}"),
         };
         let item = vec![b'x'; CAPACITY / 4];
-        let held = || {
-            let state = pipe.state.lock();
-            state.buffer.capacity() + state.spare.capacity()
-        };
+        let held = || pipe.state.lock().buffer.capacity() + pipe.reading.lock().spare.capacity();
 
         pipe.write(&item).expect("open");
         let first = take();

@@ -102,6 +102,54 @@ fn incompressible(length: usize) -> Vec<u8> {
     std::iter::repeat_with(next).take(length).collect()
 }
 
+// Gathering.
+
+fn gather(pipe: &Pipe, item: &str) {
+    assert_eq!(pipe.gather(item.as_bytes()), Ok(item.len()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_gathered_leaves_together_once_the_producer_waits() {
+    let mut stream = Stream::new(EVENTS, None);
+    gather(&stream.pipe, "a");
+    gather(&stream.pipe, "b");
+    assert!(stream.is_silent_for(SECOND).await, "the producer is still at it");
+    stream.pipe.take_reader().expect("the body waits").wake();
+    assert_eq!(stream.text().await, "ab");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_the_rest_is_written_gathers_too() {
+    let mut stream = Stream::new(EVENTS, None);
+    gather(&stream.pipe, "a");
+    assert!(stream.pipe.take_reader().is_none(), "nobody waits yet");
+    let in_flight = stream.take().await;
+    gather(&stream.pipe, "b");
+    drop(in_flight);
+    assert!(stream.is_silent_for(SECOND).await, "it would be a write for each item");
+    gather(&stream.pipe, "c");
+    stream.pipe.take_reader().expect("the body waits").wake();
+    assert_eq!(stream.text().await, "bc");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_good_deal_leaves_although_the_producer_goes_on() {
+    let mut stream = Stream::new(EVENTS, None);
+    gather(&stream.pipe, "a");
+    assert!(stream.is_silent_for(SECOND).await);
+    gather(&stream.pipe, &"x".repeat(CAPACITY / 4));
+    assert_eq!(stream.take().await.remaining(), CAPACITY / 4 + 1);
+}
+
+#[tokio::test]
+async fn what_is_gathered_leaves_with_the_end() {
+    let mut stream = Stream::new(EVENTS, None);
+    gather(&stream.pipe, "a");
+    stream.pipe.finish();
+    assert_eq!(stream.text().await, "a");
+    assert_eq!(stream.end().await, End::Clean);
+}
+
 // The bound.
 
 #[tokio::test]

@@ -26,6 +26,8 @@ class Job:
     #: A server without this word in its features cannot do the job.
     needs: frozenset[str] = field(default_factory=frozenset)
     encoding: str | None = None
+    #: The module that runs the job's generators without a server, and its arguments.
+    generators: tuple[str, ...] = ()
 
     def load_arguments(self, *, quick: bool) -> Arguments:
         """The arguments of the generator: those of a quick run where they differ."""
@@ -43,6 +45,7 @@ def _burst(flavour: str) -> Job:
         rounds=3,
         quick={"duration": 1.5},
         needs=frozenset({f"stream-{flavour}"}),
+        generators=("benchmarks.events", f"--exhaust={flavour}"),
     )
 
 
@@ -63,6 +66,7 @@ def _paced(flavour: str, clients: int, rate: int) -> Job:
         },
         quick={"duration": 2, "warmup": 0.5} if (clients, rate) == (1000, 10) else None,
         needs=frozenset({f"stream-{flavour}"}),
+        generators=("benchmarks.paced", flavour) if (clients, rate) == (1000, 10) else (),
     )
 
 

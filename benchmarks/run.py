@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from benchmarks.jobs import Arguments, Job
 
 RESULTS = HERE / "results"
-#: Plain Python that exhausts the generator of a burst: the names under which it is kept, and what they stand for.
+#: Plain Python that runs the generators of a job: the names under which it is kept, and what they stand for.
 PLAIN_PYTHON = {
     "plain-python": "plain Python, no server",
     "plain-python-busy": "plain Python, cores busy",
@@ -96,8 +96,8 @@ def run_all(jobs: list[Job], ready: list[Server], results: Results, save_to: Pat
     for job in jobs:
         able = [server for server in ready if job.needs <= server.features]
         for turn in range(1 if results.quick else job.rounds):
-            if _has_reference(job) and any(server.name == "hypern" for server in ready):
-                results.runs += [_run_plain_python(job, turn, name) for name in PLAIN_PYTHON]
+            if any(server.name == "hypern" for server in ready):
+                results.runs += [_run_plain_python(job, turn, name) for name in _references(job)]
             for server in able:
                 run = _run_one(job, server, turn, quick=results.quick)
                 results.runs.append(run)
@@ -133,18 +133,16 @@ def machine() -> dict[str, str]:
     }
 
 
-def _has_reference(job: Job) -> bool:
-    return job.name.removeprefix("burst-") in {"sync", "async"}
+def _references(job: Job) -> list[str]:
+    """Which of ``PLAIN_PYTHON`` say something about the job."""
+    return {"burst": list(PLAIN_PYTHON), "paced": ["plain-python"]}.get(job.kind, []) if job.generators else []
 
 
 def _run_plain_python(job: Job, turn: int, name: str) -> Run:
-    flavour = job.name.removeprefix("burst-")
     run = Run(job.name, name, turn)
     try:
-        with _exhausting(flavour) if name == "plain-python-busy" else contextlib.nullcontext():
-            done = subprocess.run(
-                _exhaust(flavour, rounds=3), cwd=HERE.parent, capture_output=True, text=True, timeout=60, check=True
-            )
+        with _also_running(job) if name == "plain-python-busy" else contextlib.nullcontext():
+            done = subprocess.run(_module(job), cwd=HERE.parent, capture_output=True, text=True, timeout=60, check=True)
         run.report = json.loads(done.stdout)
     except (subprocess.SubprocessError, ValueError) as error:
         run.error = str(error)
@@ -152,18 +150,17 @@ def _run_plain_python(job: Job, turn: int, name: str) -> Run:
 
 
 @contextlib.contextmanager
-def _exhausting(flavour: str) -> Iterator[None]:
+def _also_running(job: Job) -> Iterator[None]:
     """Has another process do the same meanwhile: two virtual cores are often the two halves of one."""
-    command = _exhaust(flavour, rounds=1000)
-    with subprocess.Popen(command, cwd=HERE.parent, stdout=subprocess.DEVNULL) as process:
+    with subprocess.Popen([*_module(job), "--seconds=60"], cwd=HERE.parent, stdout=subprocess.DEVNULL) as process:
         try:
             yield
         finally:
             process.kill()
 
 
-def _exhaust(flavour: str, rounds: int) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.events", "--exhaust", flavour, "--rounds", str(rounds)]
+def _module(job: Job) -> list[str]:
+    return [sys.executable, "-m", *job.generators]
 
 
 def _run_one(job: Job, server: Server, turn: int, *, quick: bool) -> Run:

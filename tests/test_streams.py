@@ -124,6 +124,38 @@ def test_items_of_a_fast_source_leave_together_and_in_order(source, handler):
 
 
 @both
+@handlers
+@pytest.mark.parametrize("size", [10, 300])
+def test_a_burst_leaves_whole_before_the_source_rests(source, handler, size):
+    """Whatever gathers while the source is busy must not stay behind when it waits."""
+    bursts = [1, 2, 30, 100, 1000, 5000, 3, 700, 20_000 // size, 50, 1]
+    go_on = threading.Semaphore(0)
+
+    def items(burst):
+        return (f"{burst}-{number}".ljust(size) for number in range(bursts[burst]))
+
+    def sync():
+        for burst in range(len(bursts)):
+            yield from items(burst)
+            assert go_on.acquire(timeout=60)
+
+    async def asynchronous():
+        for burst in range(len(bursts)):
+            for item in items(burst):
+                yield item
+            assert await asyncio.to_thread(go_on.acquire, timeout=60)
+
+    app = app_with(sync if source == "sync" else asynchronous, handler=handler, chunks=True)
+    with TestClient(app) as client, Connection(client.port) as connection:
+        connection.request().read_head()
+        for burst in range(len(bursts)):
+            *_, last = items(burst)
+            connection.read_until(last.encode())
+            go_on.release()
+        connection.read_until(b"0\r\n\r\n")
+
+
+@both
 @within_the_first_moment
 def test_everything_that_an_event_stream_accepts(source):
     items = [

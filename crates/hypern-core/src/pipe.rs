@@ -31,9 +31,6 @@ const PROOF: usize = 4;
 /// How much may gather before it is sent although the producer goes on.
 const GATHERED: usize = CAPACITY / 2;
 
-/// A producer that has written this much behind what is being sent is faster than the connection.
-const AHEAD: usize = 1024;
-
 /// A drained buffer of at most this size is kept by an idle stream, so that a slow one need not allocate for each item.
 const KEPT_WHEN_IDLE: usize = 512;
 
@@ -255,14 +252,6 @@ impl Pipe {
     /// [`Closed`] when nobody will read it.
     pub fn gather(&self, item: &[u8]) -> Result<usize, Closed> {
         self.take_in(item, GATHERED)
-    }
-
-    /// True if items gather behind what is being sent, though not so many that they would leave by themselves: a producer
-    /// that goes on like this does better to [`Pipe::gather`].
-    #[must_use]
-    pub fn is_ahead(&self) -> bool {
-        let state = self.state.lock();
-        state.consumer.is_none() && (AHEAD..GATHERED).contains(&state.buffer.len())
     }
 
     /// The producer waits. Returns the task that waits to read, if there is something for it now: whoever takes it has

@@ -142,20 +142,6 @@ async fn a_good_deal_leaves_although_the_producer_goes_on() {
 }
 
 #[tokio::test]
-async fn a_producer_is_ahead_once_items_gather_behind_what_is_being_sent() {
-    let mut stream = Stream::new(EVENTS, None);
-    assert!(stream.is_silent_for(Duration::from_millis(1)).await);
-    write(&stream.pipe, "a");
-    assert!(!stream.pipe.is_ahead());
-    let _in_flight = stream.take().await;
-    assert!(!stream.pipe.is_ahead(), "all of it is being sent");
-    write(&stream.pipe, &"x".repeat(1024));
-    assert!(stream.pipe.is_ahead());
-    write(&stream.pipe, &"x".repeat(CAPACITY / 2));
-    assert!(!stream.pipe.is_ahead(), "that much leaves by itself");
-}
-
-#[tokio::test]
 async fn what_is_gathered_leaves_with_the_end() {
     let mut stream = Stream::new(EVENTS, None);
     gather(&stream.pipe, "a");

@@ -7,8 +7,7 @@
 //! - `engine`: what every request shares, and where a handler runs.
 //! - `bridge`: from Tokio's threads to the event loop. `threads`: the pool for `def` handlers and sync generators.
 //! - `exchange`: one request with its Python objects, and its answer.
-//! - `pump`: from a source's items to a pipe; `writer`: how a thread's go in; `feeder`: the inner loop of an async one.
-//!   `item`: what a stream accepts.
+//! - `pump`: from a source's items to a pipe; `feeder`: the inner loop of an async one. `item`: what a stream accepts.
 //! - `request`, `headers`, `upload`, `response`, `cookie`, `context`, `event`, `json`: what handlers see.
 //! - `endpoint`: a route. `contextvars`, `errors`: as their names say.
 
@@ -37,7 +36,6 @@ mod returned;
 mod server;
 mod threads;
 mod upload;
-mod writer;
 
 use pyo3::prelude::*;
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use hypern_core::pipe::Pipe;
+use hypern_core::pipe::{Closed, Pipe};
 use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyIterator;
@@ -13,7 +13,6 @@ use crate::exchange::{Aftermath, Exchange};
 use crate::feeder::Feeder;
 use crate::foreign;
 use crate::item;
-use crate::writer::Writer;
 
 /// A response's source and the pipe that it fills.
 pub(crate) struct Flow {
@@ -87,20 +86,29 @@ impl Flow {
 
     fn feed(&self, iterator: &Bound<'_, PyIterator>) -> PyResult<()> {
         let py = iterator.py();
-        let writer = Writer::new(self.pipe.clone(), self.exchange.get().engine.pool.clone());
         let mut bytes = Vec::new();
         while let Some(item) = foreign::next(iterator)? {
             let written = match item::as_it_is(&item, self.pipe.kind()) {
-                Some(chunk) => writer.write(py, chunk.as_bytes()),
+                Some(chunk) => self.write(py, chunk.as_bytes()),
                 None => {
                     bytes.clear();
                     item::encode(self.pipe.kind(), &item, &mut bytes)?;
-                    writer.write(py, &bytes)
+                    self.write(py, &bytes)
                 }
             };
             if written.is_err() {
                 break;
             }
+        }
+        Ok(())
+    }
+
+    /// Writes one item, and waits detached while there is no room for it.
+    fn write(&self, py: Python<'_>, bytes: &[u8]) -> Result<(), Closed> {
+        let mut rest = &bytes[self.pipe.write(bytes)?..];
+        while !rest.is_empty() {
+            py.detach(|| self.pipe.wait_for_space())?;
+            rest = &rest[self.pipe.write(rest)?..];
         }
         Ok(())
     }

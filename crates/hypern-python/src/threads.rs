@@ -25,13 +25,6 @@ const IDLE: Duration = Duration::from_secs(10);
 /// What a thread does, while attached to the interpreter.
 pub(crate) type Job = Box<dyn FnOnce(Python<'_>) + Send>;
 
-/// A job in the queue.
-struct Queued {
-    job: Job,
-    /// It is a request's, and counts against the limit.
-    counts: bool,
-}
-
 /// All threads are taken: the request is refused rather than queued behind jobs of unknown length.
 #[derive(Debug)]
 pub(crate) struct Overloaded;
@@ -46,7 +39,7 @@ pub(crate) struct Pool {
 
 #[derive(Default)]
 struct State {
-    jobs: VecDeque<Queued>,
+    jobs: VecDeque<Job>,
     /// Threads that wait, the latest on top: it is the likeliest to have its stack in the cache, and the others age.
     idle: Vec<Arc<Parker>>,
     /// A thread is on its way to the queue, so no other need be sent.
@@ -111,21 +104,9 @@ impl Pool {
             return Err(Overloaded);
         }
         let mut state = self.state.lock();
-        state.jobs.push_back(Queued { job, counts: true });
+        state.jobs.push_back(job);
         self.summon(&mut state);
         Ok(())
-    }
-
-    /// Has something short of our own done as soon as the interpreter is free: once the thread that holds it blocks, or
-    /// in turn with the others that want it. It must not block, and takes no request's place. False if no thread can be had
-    /// for it.
-    pub(crate) fn run_when_free(self: &Arc<Self>, job: Job) -> bool {
-        let mut state = self.state.lock();
-        self.summon(&mut state);
-        if state.summoned {
-            state.jobs.push_back(Queued { job, counts: false });
-        }
-        state.summoned
     }
 
     /// Lets the waiting threads end. Those that run user code end after it.
@@ -170,7 +151,7 @@ impl Pool {
         }
         let mut arrived = true;
         loop {
-            let Some(Queued { job, counts }) = self.next(arrived) else {
+            let Some(job) = self.next(arrived) else {
                 if !self.wait(py) {
                     break;
                 }
@@ -182,24 +163,24 @@ impl Pool {
             if std::panic::catch_unwind(AssertUnwindSafe(|| job(py))).is_err() {
                 error!("a job panicked: this is a bug in Hypern");
             }
-            if counts && self.active.fetch_sub(1, Ordering::AcqRel) == 1 {
+            if self.active.fetch_sub(1, Ordering::AcqRel) == 1 {
                 self.drained.notify_one();
             }
         }
         forget_thread(py);
     }
 
-    fn next(self: &Arc<Self>, arrived: bool) -> Option<Queued> {
+    fn next(self: &Arc<Self>, arrived: bool) -> Option<Job> {
         let mut state = self.state.lock();
         if arrived {
             state.summoned = false;
         }
-        let queued = state.jobs.pop_front()?;
-        if queued.counts && !state.jobs.is_empty() {
+        let job = state.jobs.pop_front()?;
+        if !state.jobs.is_empty() {
             // This job may block, so the rest of the queue must not depend on it.
             self.summon(&mut state);
         }
-        Some(queued)
+        Some(job)
     }
 
     /// Waits for work, detached. False if the thread is to end.

@@ -151,7 +151,7 @@ impl FileBody {
 pub struct StreamBody {
     pipe: Arc<Pipe>,
     encoder: Option<Encoder>,
-    _watched: Watched,
+    watched: Watched,
 }
 
 impl StreamBody {
@@ -163,11 +163,11 @@ impl StreamBody {
             pipe.set_carrier(carrier);
         }
         let watched = watch.add(pipe.clone());
-        Self { pipe, encoder: encoding.map(Encoder::new), _watched: watched }
+        Self { pipe, encoder: encoding.map(Encoder::new), watched }
     }
 
-    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<InFlight, Cut>>> {
-        match ready!(self.pipe.poll_take(context)) {
+    pub(crate) fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<InFlight, Cut>>> {
+        match ready!(self.pipe.poll_take(context, self.watched.pulse())) {
             Some(Ok(taken)) => Poll::Ready(Some(Ok(self.encode(taken)))),
             Some(Err(cut)) => Poll::Ready(Some(Err(cut))),
             None => Poll::Ready(self.trailer().map(Ok)),

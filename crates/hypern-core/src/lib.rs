@@ -6,6 +6,7 @@
 //! - [`router`]: method and path become a route and its parameters, or a 404, a 405, an answer to OPTIONS.
 //! - [`body`]: what hyper polls: whole bytes, a file, or a stream.
 //! - [`pipe`]: one producer's way to one client, bounded in bytes.
+//! - `pulse`: a beat of 50 µs, at which streams in a burst are sent.
 //! - `prefetch`: a hint to the processor about what is going to be written.
 //! - [`presence`]: whether anybody still waits for a response.
 //! - [`watch`]: one task that keeps every open stream alive and drops the stalled ones.
@@ -14,8 +15,8 @@
 //! - [`compress`]: negotiation, and one flush for each drained buffer.
 //! - [`file`]: a file on disk as a response, with ranges and conditions.
 //!
-//! `server` knows `router`, `body` and `watch`; `body` knows `pipe`, `watch` and `compress`; `pipe` knows `presence`,
-//! `connection`, `prefetch` and `sse`; `sse` knows nothing.
+//! `server` knows `router`, `body` and `watch`; `body` knows `pipe`, `watch` and `compress`; `watch` knows `pipe` and
+//! `pulse`; `pipe` knows `presence`, `connection`, `pulse`, `prefetch` and `sse`; `sse` knows nothing.
 
 pub mod body;
 pub mod compress;
@@ -24,6 +25,7 @@ pub mod file;
 pub mod pipe;
 mod prefetch;
 pub mod presence;
+mod pulse;
 pub mod router;
 pub mod server;
 pub mod sse;

@@ -2,37 +2,33 @@
 //!
 //! The producer (a thread or an event loop that runs a generator) writes whole items into the buffer. hyper takes the
 //! whole buffer each time it polls the body, so a slow producer's item leaves at once and a fast producer's items leave
-//! together, without a timer. What hyper has taken counts as unsent until it is written to the socket.
+//! together, at the beats of the [`Pulse`]. What hyper has taken counts as unsent until it is written to the socket.
+
+mod in_flight;
+mod state;
 
 use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use bytes::Buf;
 use parking_lot::{Condvar, Mutex};
 use tokio::time::Instant;
 
 use crate::connection::Carrier;
-use crate::prefetch;
 pub use crate::presence::Callback;
 use crate::presence::Presence;
+use crate::pulse::Pulse;
 use crate::sse;
+
+pub use in_flight::InFlight;
+use state::{End, GATHERED, Reading, State};
 
 /// How many bytes a stream holds unsent before its producer has to wait.
 pub const CAPACITY: usize = 64 * 1024;
 
-/// How many bytes a stream of chunks may hold unsent for a client that has proved to take them: see [`State::window`].
+/// How many bytes a stream of chunks may hold unsent for a client that has proved to take them: see `State::window`.
 pub const CAPACITY_FOR_READERS: usize = 512 * 1024;
-
-/// A client has taken this many times as much as is held for it, before more than [`CAPACITY`] is.
-const PROOF: usize = 4;
-
-/// How much may gather before it is sent although the producer goes on.
-const GATHERED: usize = CAPACITY / 2;
-
-/// A drained buffer of at most this size is kept by an idle stream, so that a slow one need not allocate for each item.
-const KEPT_WHEN_IDLE: usize = 512;
 
 /// What a stream carries, which decides about comments and about its end at shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,110 +74,6 @@ pub(crate) enum Health {
     Fine(Option<Instant>),
     /// The client has taken nothing for `send_timeout`.
     Stalled,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    Complete,
-    Cut,
-}
-
-/// What both sides look at. Each item touches the first fields, and them alone: a line of the cache that the other side
-/// has written in between costs as much as all the rest of a write.
-#[derive(Default)]
-#[repr(C)]
-struct State {
-    buffer: Vec<u8>,
-    /// The task that waits for something to read.
-    consumer: Option<Waker>,
-    in_flight: usize,
-    /// How much of a stream of chunks the client has taken.
-    landed: usize,
-    closed: bool,
-    /// What is written ends inside an item, so nothing may be put between.
-    mid_item: bool,
-    /// An item has been written, or the response has begun without one.
-    begun: bool,
-    /// The producer runs, and will see to the reader when it waits.
-    attentive: bool,
-    withdrawn: bool,
-    end: Option<End>,
-    blocked_threads: usize,
-    on_space: Option<Callback>,
-    on_close: Option<Callback>,
-    /// When bytes were last handed to the connection.
-    last_sent: Option<Instant>,
-    /// When the client last took anything, or when the first of the unsent bytes was written.
-    last_progress: Option<Instant>,
-}
-
-impl State {
-    fn unsent(&self) -> usize {
-        self.buffer.len() + self.in_flight
-    }
-
-    /// More is to come before the producer waits, and the reader will be woken for it.
-    fn gathers(&self) -> bool {
-        self.attentive && self.end.is_none() && self.buffer.len() < GATHERED
-    }
-
-    fn append(&mut self, bytes: &[u8]) {
-        if self.unsent() == 0 && !bytes.is_empty() {
-            self.last_progress = Some(Instant::now());
-        }
-        self.buffer.extend_from_slice(bytes);
-        prefetch::for_writing(self.buffer.spare_capacity_mut(), bytes.len());
-    }
-
-    /// How many bytes may be unsent. A full buffer costs two wake-ups of threads, so a download of large chunks would
-    /// spend most of its time on them: it earns room by being read, a quarter of what has been. Events never do, because
-    /// what is held is late.
-    fn window(&self) -> usize {
-        (self.landed / PROOF).clamp(CAPACITY, CAPACITY_FOR_READERS)
-    }
-
-    /// A waiting producer goes on once half is sent, so that it is not woken for every write to the socket.
-    fn has_space(&self) -> bool {
-        self.unsent() <= self.window() / 2
-    }
-
-    fn take_callback_if_space(&mut self) -> Option<Callback> {
-        if self.closed || self.has_space() { self.on_space.take() } else { None }
-    }
-
-    /// Decides how the stream ends, once. Half an item must not be terminated as if it were whole.
-    fn end_with(&mut self, end: End) {
-        self.end.get_or_insert(if self.mid_item { End::Cut } else { end });
-        self.begun = true;
-    }
-}
-
-/// What the response alone looks at. Locked before the [`State`] if both are.
-#[derive(Default)]
-struct Reading {
-    /// How many pieces the connection has not written yet.
-    pieces: usize,
-    /// Nothing comes after what has been taken.
-    complete: bool,
-    /// The task that waits until what it has read is written.
-    lander: Option<Waker>,
-    spare: Vec<u8>,
-}
-
-impl Reading {
-    /// Keeps an emptied buffer for the next items, or gives all that is large back once the stream is idle.
-    fn recycle(&mut self, mut emptied: Vec<u8>, state: &mut State) {
-        let limit = if state.unsent() > 0 { usize::MAX } else { KEPT_WHEN_IDLE };
-        if self.spare.capacity() == 0 && emptied.capacity() <= limit {
-            emptied.clear();
-            self.spare = emptied;
-        }
-        for idle in [&mut self.spare, &mut state.buffer] {
-            if idle.capacity() > limit {
-                *idle = Vec::new();
-            }
-        }
-    }
 }
 
 /// The shared middle of a stream. The producer holds it to write, the response body to read.
@@ -276,6 +168,7 @@ impl Pipe {
         state.mid_item = accepted < item.len();
         state.begun = true;
         state.attentive = quiet_below > 0;
+        let quiet_below = if state.rests { GATHERED } else { quiet_below };
         let consumer = if state.buffer.len() < quiet_below { None } else { state.consumer.take() };
         drop(state);
         if let Some(consumer) = consumer {
@@ -420,6 +313,7 @@ impl Pipe {
     pub(crate) fn poll_take(
         self: &Arc<Self>,
         context: &mut Context<'_>,
+        pulse: &Pulse,
     ) -> Poll<Option<Result<InFlight, Cut>>> {
         let mut reading = self.reading.lock();
         if reading.pieces > 0 {
@@ -433,8 +327,17 @@ impl Pipe {
         }
         let mut state = self.state.lock();
         if !state.buffer.is_empty() && !state.gathers() {
+            let now = Instant::now();
+            if pulse.beats() && state.rests_at(now) {
+                set_waker(&mut state.consumer, context);
+                drop(state);
+                drop(reading);
+                // Not under the locks: the producer would have to wait for a call of the kernel.
+                pulse.rest(context.waker());
+                return Poll::Pending;
+            }
             let bytes = mem::replace(&mut state.buffer, mem::take(&mut reading.spare));
-            state.last_sent = Some(Instant::now());
+            state.last_sent = Some(now);
             state.in_flight += bytes.len();
             reading.pieces += 1;
             reading.complete = state.end == Some(End::Complete) && self.is_alone();
@@ -537,7 +440,7 @@ impl Pipe {
             return Health::Stalled;
         }
         let silence = match self.kind {
-            Kind::Events { ping: Some(ping) } => keep_alive(&mut state, ping, now),
+            Kind::Events { ping: Some(ping) } => state.keep_alive(ping, now),
             _ => None,
         };
         let consumer = if state.buffer.is_empty() { None } else { state.consumer.take() };
@@ -586,18 +489,6 @@ fn set_waker(slot: &mut Option<Waker>, context: &Context<'_>) {
     }
 }
 
-/// Writes a keep-alive if it is due and nothing is under way, and tells when the next one may be.
-fn keep_alive(state: &mut State, ping: Duration, now: Instant) -> Option<Instant> {
-    let due = state.last_sent.get_or_insert(now).checked_add(ping)?;
-    if due > now {
-        return Some(due);
-    }
-    if state.unsent() == 0 && !state.mid_item && state.end.is_none() {
-        state.append(sse::KEEP_ALIVE);
-    }
-    now.checked_add(ping)
-}
-
 /// A pipe on its way to the response that is to read it. Dropped before it has come there, because the client left in
 /// between, it closes the pipe: the producer would wait for ever otherwise.
 #[derive(Debug)]
@@ -632,63 +523,5 @@ impl Drop for Offer {
     }
 }
 
-/// Bytes on their way from a pipe to the socket.
-#[derive(Debug)]
-pub struct InFlight {
-    bytes: Vec<u8>,
-    position: usize,
-    pipe: Arc<Pipe>,
-}
-
-impl Buf for InFlight {
-    fn remaining(&self) -> usize {
-        self.bytes.len() - self.position
-    }
-
-    fn chunk(&self) -> &[u8] {
-        &self.bytes[self.position..]
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.position += count;
-        assert!(self.position <= self.bytes.len(), "cannot advance past the end of a chunk");
-        if self.has_remaining() {
-            self.pipe.advanced();
-        }
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.pipe.landed(mem::take(&mut self.bytes));
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_idle_stream_keeps_no_large_buffer() {
-        let pipe = Pipe::new(Kind::Chunks, None, Vec::new(), Presence::new());
-        let mut context = Context::from_waker(Waker::noop());
-        let mut take = || match pipe.poll_take(&mut context) {
-            Poll::Ready(Some(Ok(in_flight))) => in_flight,
-            other => panic!("no data: {other:?}"),
-        };
-        let item = vec![b'x'; CAPACITY / 4];
-        let held = || pipe.state.lock().buffer.capacity() + pipe.reading.lock().spare.capacity();
-
-        pipe.write(&item).expect("open");
-        let first = take();
-        pipe.write(&item).expect("open");
-        drop(first);
-        assert!(held() >= 2 * item.len(), "a busy stream keeps what it will need");
-        drop(take());
-        assert_eq!(held(), 0);
-
-        pipe.write(b"small").expect("open");
-        drop(take());
-        assert!((1..=KEPT_WHEN_IDLE).contains(&held()), "a slow stream need not allocate for each item");
-    }
-}
+mod tests;

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::pipe::{Health, Pipe};
+use crate::pulse::Pulse;
 
 /// No stream is looked at more often than this, whatever its times are: Tokio's timers are no finer.
 const SHORTEST_TIME: Duration = Duration::from_millis(1);
@@ -26,6 +27,7 @@ pub struct Watch {
     open: Mutex<Open>,
     earlier: Notify,
     next_key: AtomicU64,
+    pub(crate) pulse: Pulse,
 }
 
 #[derive(Debug, Default)]
@@ -147,6 +149,12 @@ impl Watch {
 pub(crate) struct Watched {
     watch: Arc<Watch>,
     key: u64,
+}
+
+impl Watched {
+    pub(crate) fn pulse(&self) -> &Pulse {
+        &self.watch.pulse
+    }
 }
 
 impl Drop for Watched {

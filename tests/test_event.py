@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import sys
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,6 +189,85 @@ def test_references_are_released() -> None:
         with pytest.raises(TypeError, match="bogus"):
             SSEEvent(data, id=identifier, bogus=name)  # type: ignore[call-arg]
     assert [sys.getrefcount(value) for value in (data, name, identifier)] == before
+
+
+def test_memory_of_an_event_that_is_over_is_used_again() -> None:
+    # More than are kept, twice: some are new, some have been events before, and none has anything of another.
+    for turn in range(2):
+        held = [SSEEvent(f"{turn} {i}", id=str(i), event="e" if i % 2 else None, retry=i) for i in range(600)]
+        assert len({id(event) for event in held}) == len(held)
+        for i, event in enumerate(held):
+            assert (event.data, event.id, event.event, event.retry) == (
+                f"{turn} {i}",
+                str(i),
+                "e" if i % 2 else None,
+                i,
+            )
+        del held, event
+    again = SSEEvent("plain")
+    assert (again.data, again.id, again.event, again.retry) == ("plain", None, None, None)
+
+
+def test_an_event_that_is_over_keeps_nothing_alive() -> None:
+    class Payload:
+        pass
+
+    references = []
+    for _ in range(600):
+        payload = Payload()
+        references.append(weakref.ref(payload))
+        SSEEvent(payload)
+        del payload
+    assert [reference for reference in references if reference() is not None] == []
+
+
+def test_the_garbage_collector_does_not_see_events() -> None:
+    def seen() -> int:
+        return sum(type(each) is SSEEvent for each in gc.get_objects())
+
+    before = seen()
+    held = [SSEEvent(i) for i in range(600)]
+    assert seen() == before
+    held += [SSEEvent.__new__(SSEEvent, i) for i in range(600)]
+    del held
+    assert seen() == before, "an event that is over is seen"
+
+
+def test_references_to_the_class_are_balanced() -> None:
+    class Own(SSEEvent):
+        pass
+
+    for kind in (SSEEvent, Own):
+        gc.collect()
+        before = sys.getrefcount(kind)
+        for _ in range(3):
+            held = [kind(i) for i in range(600)]
+            assert {type(event) for event in held} == {kind}
+            assert sys.getrefcount(kind) >= before + len(held)
+            del held
+        gc.collect()
+        assert sys.getrefcount(kind) == before
+
+
+def test_data_that_makes_events_when_it_is_released() -> None:
+    made = []
+
+    class Payload:
+        def __del__(self) -> None:
+            made.append(SSEEvent("from the end", id=str(len(made))))
+
+    for _ in range(300):
+        SSEEvent(Payload())
+    assert [event.id for event in made] == [str(i) for i in range(300)]
+
+
+def test_events_of_many_threads() -> None:
+    def make(name: str) -> list[str]:
+        return ["".join(SSEEvent(f"{name} {i}").format() for _ in range(3)) for i in range(2000)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for name, texts in zip("abcd", pool.map(make, "abcd"), strict=True):
+            assert texts == [f"data: {name} {i}\n\n" * 3 for i in range(2000)]
 
 
 @given(data=UTF8_TEXT, identifier=st.none() | ID, name=st.none() | LINE, retry=st.none() | st.integers(0, 2**64 - 1))

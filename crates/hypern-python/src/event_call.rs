@@ -12,6 +12,7 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use pyo3::{PyTypeInfo, intern};
 
 use crate::event::SseEvent;
+use crate::event_memory;
 
 /// Lets calls of the class go through [`call`] and not through `type.__call__`, which packs the arguments into a
 /// tuple and a dict. Subclasses do not inherit it and take `#[new]`.
@@ -60,10 +61,10 @@ struct Fields<'py> {
 }
 
 impl<'py> Fields<'py> {
-    #[inline]
+    #[inline(always)]
     fn make(self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         let event = SseEvent::build(self.data, self.id, self.event, self.retry)?;
-        Bound::new(py, event).map(Bound::into_any)
+        event_memory::new(py, event)
     }
 }
 

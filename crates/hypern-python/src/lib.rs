@@ -22,6 +22,7 @@ mod engine;
 mod errors;
 mod event;
 mod event_call;
+mod event_memory;
 mod exchange;
 mod feeder;
 mod fields;
@@ -71,6 +72,7 @@ mod _hypern {
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         crate::event_call::install(module.py());
+        crate::event_memory::install(module.py())?;
         crate::headers::register(module.py())
     }
 }

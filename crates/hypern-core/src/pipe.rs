@@ -30,6 +30,19 @@ pub const CAPACITY: usize = 64 * 1024;
 /// How many bytes a stream of chunks may hold unsent for a client that has proved to take them: see `State::window`.
 pub const CAPACITY_FOR_READERS: usize = 512 * 1024;
 
+/// How many bytes a producer that gathers may hand over in one piece: they are taken whatever else is unsent, because it
+/// stops where there is no room for so many more.
+pub const LOT: usize = 2 * 1024;
+
+/// What [`Pipe::gather`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gathered {
+    /// How many bytes were taken; the rest is to be handed over later, before anything else.
+    pub accepted: usize,
+    /// There is no room for another lot, so the producer has to wait for space.
+    pub is_full: bool,
+}
+
 /// What a stream carries, which decides about comments and about its end at shutdown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -134,16 +147,17 @@ impl Pipe {
     /// # Errors
     /// [`Closed`] when nobody will read it.
     pub fn write(&self, item: &[u8]) -> Result<usize, Closed> {
-        self.take_in(item, 0)
+        self.take_in(item, 0, 0).map(|gathered| gathered.accepted)
     }
 
-    /// Like [`Pipe::write`], for a producer that knows when it is going to wait: what it writes until then leaves
-    /// together, or when a good deal has gathered. It has to call [`Pipe::take_reader`] when it waits.
+    /// Like [`Pipe::write`], for a producer that knows when it is going to wait: what it hands over until then leaves
+    /// together, or when a good deal has gathered. It has to call [`Pipe::take_reader`] when it waits. Up to a [`LOT`] is
+    /// taken whole.
     ///
     /// # Errors
     /// [`Closed`] when nobody will read it.
-    pub fn gather(&self, item: &[u8]) -> Result<usize, Closed> {
-        self.take_in(item, GATHERED)
+    pub fn gather(&self, items: &[u8]) -> Result<Gathered, Closed> {
+        self.take_in(items, GATHERED, LOT)
     }
 
     /// The producer waits. Returns the task that waits to read, if there is something for it now: whoever takes it has
@@ -155,14 +169,16 @@ impl Pipe {
         if state.buffer.is_empty() { None } else { state.consumer.take() }
     }
 
-    fn take_in(&self, item: &[u8], quiet_below: usize) -> Result<usize, Closed> {
+    fn take_in(&self, item: &[u8], quiet_below: usize, lot: usize) -> Result<Gathered, Closed> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(Closed);
         }
-        let accepted = item.len().min(state.window().saturating_sub(state.unsent()));
+        let room = state.window().saturating_sub(state.unsent());
+        let accepted = if item.len() <= lot { item.len() } else { item.len().min(room) };
+        let is_full = room - accepted.min(room) < lot;
         if accepted == 0 {
-            return Ok(0);
+            return Ok(Gathered { accepted, is_full });
         }
         state.append(&item[..accepted]);
         state.mid_item = accepted < item.len();
@@ -174,7 +190,7 @@ impl Pipe {
         if let Some(consumer) = consumer {
             consumer.wake();
         }
-        Ok(accepted)
+        Ok(Gathered { accepted, is_full })
     }
 
     /// Blocks this thread until at least half of the buffer is free.

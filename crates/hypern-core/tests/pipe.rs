@@ -8,7 +8,7 @@ use bytes::Buf;
 use http_body_util::BodyExt;
 use hypern_core::body::{Chunk, ResponseBody, StreamBody};
 use hypern_core::compress::Encoding;
-use hypern_core::pipe::{CAPACITY, CAPACITY_FOR_READERS, Closed, Kind, Offer, Opening, Pipe};
+use hypern_core::pipe::{CAPACITY, CAPACITY_FOR_READERS, Closed, Gathered, Kind, LOT, Offer, Opening, Pipe};
 use hypern_core::presence::Presence;
 use hypern_core::sse::{KEEP_ALIVE, OPENING};
 use hypern_core::watch::Watch;
@@ -105,7 +105,7 @@ fn incompressible(length: usize) -> Vec<u8> {
 // Gathering.
 
 fn gather(pipe: &Pipe, item: &str) {
-    assert_eq!(pipe.gather(item.as_bytes()), Ok(item.len()));
+    assert_eq!(pipe.gather(item.as_bytes()), Ok(Gathered { accepted: item.len(), is_full: false }));
 }
 
 #[tokio::test(start_paused = true)]
@@ -139,6 +139,19 @@ async fn a_good_deal_leaves_although_the_producer_goes_on() {
     assert!(stream.is_silent_for(SECOND).await);
     gather(&stream.pipe, &"x".repeat(CAPACITY / 2));
     assert_eq!(stream.take().await.remaining(), CAPACITY / 2 + 1);
+}
+
+#[test]
+fn a_lot_is_taken_whole_and_the_producer_told_when_there_is_no_room_for_another() {
+    let pipe = pipe(EVENTS, None);
+    let full = |accepted| Ok(Gathered { accepted, is_full: true });
+    gather(&pipe, &"x".repeat(CAPACITY - 2 * LOT));
+    assert_eq!(pipe.gather(&[b'x'; LOT + 1]), full(LOT + 1));
+    assert_eq!(pipe.gather(&[b'x'; LOT]), full(LOT), "it is a lot that was under way");
+    assert_eq!(pipe.gather(&[b'x'; LOT + 1]), full(0));
+    assert_eq!(pipe.write(b"x"), Ok(0));
+    pipe.close();
+    assert_eq!(pipe.gather(b"x"), Err(Closed));
 }
 
 #[tokio::test]

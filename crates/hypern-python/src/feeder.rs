@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use hypern_core::pipe::Pipe;
+use hypern_core::pipe::{Closed, LOT, Pipe};
 use pyo3::exceptions::{PyStopAsyncIteration, PyStopIteration, PyTypeError};
 use pyo3::ffi;
 use pyo3::intern;
@@ -20,6 +20,9 @@ use crate::item;
 const TURN: u32 = 1024;
 
 /// What a task awaits while its source is pulled; done when the source has ended, or nobody reads any more.
+///
+/// Small items go into the pipe by the lot: its lock costs as much as the encoding of an event. No item is pulled while
+/// the pipe has no room for another lot, and the lot is handed over whenever the source waits or ends.
 #[pyclass(module = "hypern._hypern")]
 pub(crate) struct Feeder {
     source: Py<PyAny>,
@@ -27,10 +30,13 @@ pub(crate) struct Feeder {
     engine: Arc<Engine>,
     /// What is awaited right now.
     step: Option<(Py<PyAny>, Awaited)>,
-    /// The last item, as itself or as bytes, and how much of it is written.
+    /// A chunk that goes into the pipe as it is.
     chunk: Option<Py<PyBytes>>,
-    bytes: Vec<u8>,
+    lot: Vec<u8>,
+    /// How much of the chunk, or else of the lot, the pipe has.
     written: usize,
+    /// The pipe has no room for another lot.
+    is_full: bool,
     turn: u32,
 }
 
@@ -42,12 +48,26 @@ enum Awaited {
 
 impl Feeder {
     pub(crate) fn new(source: Py<PyAny>, pipe: Arc<Pipe>, engine: Arc<Engine>) -> Self {
-        Self { source, pipe, engine, step: None, chunk: None, bytes: Vec::new(), written: 0, turn: 0 }
+        Self {
+            source,
+            pipe,
+            engine,
+            step: None,
+            chunk: None,
+            lot: Vec::new(),
+            written: 0,
+            is_full: false,
+            turn: 0,
+        }
     }
 
     /// Goes on until the source waits for something, which is returned, or until there is nothing more to do.
     fn advance<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let outcome = self.run(py);
+        if !self.is_interrupted() {
+            // A reader that has gone is found at the next item, or cancels the task before that.
+            self.hand_over(py).ok();
+        }
         if let Some(reader) = self.pipe.take_reader() {
             self.engine.wake_soon(py, reader);
         }
@@ -55,59 +75,77 @@ impl Feeder {
     }
 
     fn run<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let mut step = self.step.take().map(|(step, awaited)| (step.into_bound(py), awaited));
         loop {
-            if let Some((step, _)) = &self.step {
-                // SAFETY: a step is an iterator: see `begin`.
-                let outcome =
-                    unsafe { step.bind(py).cast_unchecked::<PyIterator>() }.send(py.None().bind(py));
+            if let Some((awaitable, awaited)) = step.take() {
+                // SAFETY: a step is an iterator: see `iterator_of`.
+                let outcome = unsafe { awaitable.cast_unchecked::<PyIterator>() }.send(py.None().bind(py));
                 match outcome {
-                    Ok(PySendResult::Next(waits_for)) => return Ok(Some(waits_for)),
-                    Ok(PySendResult::Return(result)) => self.complete(&result)?,
-                    Err(error) => return self.end(py, error),
+                    Ok(PySendResult::Next(waits_for)) => {
+                        self.step = Some((awaitable.unbind(), awaited));
+                        return Ok(Some(waits_for));
+                    }
+                    Ok(PySendResult::Return(result)) => self.complete(awaited, &result)?,
+                    Err(error) => return ended(py, error),
                 }
             }
-            let item = self.chunk.as_ref().map_or(self.bytes.as_slice(), |chunk| chunk.as_bytes(py));
-            let Ok(accepted) = self.pipe.gather(&item[self.written..]) else { return Ok(None) };
-            self.written += accepted;
-            if self.written < item.len() {
+            if (self.is_interrupted() || self.lot.len() >= LOT) && self.hand_over(py).is_err() {
+                return Ok(None);
+            }
+            step = if self.is_interrupted() || self.is_full {
                 let room = self.engine.future(py, |callback| self.pipe.on_space(callback))?;
-                self.begin(room.bind(py), Awaited::Room)?;
+                Some((iterator_of(room.bind(py))?, Awaited::Room))
             } else if self.turn == TURN {
                 self.turn = 0;
                 return Ok(Some(py.None().into_bound(py)));
             } else {
                 self.turn += 1;
-                let item = next_item(self.source.bind(py))?;
-                self.begin(&item, Awaited::Item)?;
-            }
+                Some((iterator_of(&next_item(self.source.bind(py))?)?, Awaited::Item))
+            };
         }
     }
 
-    fn begin(&mut self, awaitable: &Bound<'_, PyAny>, awaited: Awaited) -> PyResult<()> {
-        let step = iterator_of(awaitable)?;
-        self.step = Some((step.unbind(), awaited));
-        Ok(())
+    /// Something is to go into the pipe before anything else.
+    fn is_interrupted(&self) -> bool {
+        self.chunk.is_some() || self.written > 0
     }
 
-    /// Takes the result of the step.
-    fn complete(&mut self, result: &Bound<'_, PyAny>) -> PyResult<()> {
-        let step = self.step.take();
-        if step.is_some_and(|(_, awaited)| awaited == Awaited::Item) {
-            self.bytes.clear();
+    /// Puts into the pipe what there is room for.
+    fn hand_over(&mut self, py: Python<'_>) -> Result<(), Closed> {
+        let items = self.chunk.as_ref().map_or(self.lot.as_slice(), |chunk| chunk.as_bytes(py));
+        let gathered = self.pipe.gather(&items[self.written..])?;
+        self.written += gathered.accepted;
+        self.is_full = gathered.is_full;
+        if self.written == items.len() {
             self.written = 0;
-            self.chunk = item::as_it_is(result, self.pipe.kind()).map(|chunk| chunk.clone().unbind());
-            if self.chunk.is_none() {
-                item::encode(self.pipe.kind(), result, &mut self.bytes)?;
+            if self.chunk.take().is_none() {
+                self.lot.clear();
             }
         }
         Ok(())
     }
 
-    /// The step has raised: the source has ended, or failed.
-    fn end<'py>(&mut self, py: Python<'py>, error: PyErr) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.step = None;
-        if error.is_instance_of::<PyStopAsyncIteration>(py) { Ok(None) } else { Err(error) }
+    /// Takes the result of a step.
+    fn complete(&mut self, awaited: Awaited, result: &Bound<'_, PyAny>) -> PyResult<()> {
+        if awaited == Awaited::Room {
+            self.is_full = false;
+            return Ok(());
+        }
+        match item::as_it_is(result, self.pipe.kind()) {
+            Some(chunk) if chunk.as_bytes().len() >= LOT => {
+                // What came before it; there is room. If nobody reads any more, the chunk will find that out.
+                self.hand_over(result.py()).ok();
+                self.chunk = Some(chunk.clone().unbind());
+                Ok(())
+            }
+            _ => item::encode(self.pipe.kind(), result, &mut self.lot),
+        }
     }
+}
+
+/// The step has raised: the source has ended, or failed.
+fn ended<'py>(py: Python<'py>, error: PyErr) -> PyResult<Option<Bound<'py, PyAny>>> {
+    if error.is_instance_of::<PyStopAsyncIteration>(py) { Ok(None) } else { Err(error) }
 }
 
 #[pymethods]
@@ -128,17 +166,20 @@ impl Feeder {
     #[pyo3(signature = (*exception))]
     fn throw<'py>(&mut self, exception: &Bound<'py, PyTuple>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = exception.py();
-        let Some((step, _)) = &self.step else {
+        let Some((step, awaited)) = self.step.take() else {
             return Err(PyErr::from_value(exception.get_item(0)?));
         };
         match step.bind(py).call_method1(intern!(py, "throw"), exception) {
-            Ok(waits_for) => Ok(Some(waits_for)),
+            Ok(waits_for) => {
+                self.step = Some((step, awaited));
+                Ok(Some(waits_for))
+            }
             Err(error) if error.is_instance_of::<PyStopIteration>(py) => {
                 // The source has caught it, and gone on to its next item.
-                self.complete(&error.value(py).getattr(intern!(py, "value"))?)?;
+                self.complete(awaited, &error.value(py).getattr(intern!(py, "value"))?)?;
                 self.advance(py)
             }
-            Err(error) => self.end(py, error),
+            Err(error) => ended(py, error),
         }
     }
 
@@ -169,8 +210,8 @@ fn iterator_of<'py>(awaitable: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>
         // A generator that `types.coroutine` has marked is awaited as it is.
         None => awaitable.clone(),
     };
-    // SAFETY: attached; the check reads the object's type.
-    if unsafe { ffi::PyIter_Check(iterator.as_ptr()) } == 0 {
+    // SAFETY: attached; a type lives as long as its objects.
+    if unsafe { (*ffi::Py_TYPE(iterator.as_ptr())).tp_iternext }.is_none() {
         return Err(wrong_type(&iterator, "cannot be awaited"));
     }
     Ok(iterator)

@@ -1,7 +1,7 @@
 //! From Tokio's threads to the event loop.
 //!
-//! Messages go into one queue, and an eventfd wakes the loop only when the queue goes from empty to not empty: 0.2–0.34 µs
-//! a message, where `call_soon_threadsafe` costs 8.5–10.
+//! Messages go into one queue, and an eventfd wakes the loop once for all that are in it: 0.2–0.34 µs a message, where
+//! `call_soon_threadsafe` costs 8.5–10.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
 use pyo3::prelude::*;
 use pyo3::types::{IntoPyDict, PyTuple};
@@ -25,8 +25,15 @@ pub(crate) type Message = Box<dyn FnOnce(Python<'_>) + Send>;
 
 /// The queue in front of one event loop.
 pub(crate) struct Bridge {
-    queue: Mutex<Vec<Message>>,
+    queue: Mutex<Queue>,
     bell: File,
+}
+
+#[derive(Default)]
+struct Queue {
+    messages: Vec<Message>,
+    /// The bell has been rung, and the loop has not come yet.
+    is_rung: bool,
 }
 
 impl Bridge {
@@ -38,16 +45,35 @@ impl Bridge {
         }
         // SAFETY: the descriptor is new and owned by nobody else.
         let bell = unsafe { File::from_raw_fd(descriptor) };
-        Ok(Arc::new(Self { queue: Mutex::new(Vec::new()), bell }))
+        Ok(Arc::new(Self { queue: Mutex::default(), bell }))
     }
 
-    /// Has `message` run on the event loop soon, from any thread.
+    /// Has `message` run on the event loop, from any thread.
     pub(crate) fn post(&self, message: Message) {
         let mut queue = self.queue.lock();
-        let was_empty = queue.is_empty();
-        queue.push(message);
+        queue.messages.push(message);
+        self.ring_for(queue);
+    }
+
+    /// Puts a message before the event loop and returns how many wait there for a [`Bridge::ring`].
+    pub(crate) fn enqueue(&self, message: Message) -> usize {
+        let mut queue = self.queue.lock();
+        queue.messages.push(message);
+        if queue.is_rung { 0 } else { queue.messages.len() }
+    }
+
+    /// Wakes the event loop, if there is something for it.
+    pub(crate) fn ring(&self) {
+        let queue = self.queue.lock();
+        if !queue.messages.is_empty() {
+            self.ring_for(queue);
+        }
+    }
+
+    fn ring_for(&self, mut queue: MutexGuard<'_, Queue>) {
+        let is_rung = std::mem::replace(&mut queue.is_rung, true);
         drop(queue);
-        if was_empty && let Err(error) = (&self.bell).write(&1_u64.to_ne_bytes()) {
+        if !is_rung && let Err(error) = (&self.bell).write(&1_u64.to_ne_bytes()) {
             error!(%error, "cannot wake the event loop");
         }
     }
@@ -59,7 +85,7 @@ impl Bridge {
     fn deliver(&self, py: Python<'_>) {
         // The bell is silenced before the queue is emptied: a message in between rings it again.
         (&self.bell).read_exact(&mut [0; size_of::<u64>()]).ok();
-        let messages = std::mem::take(&mut *self.queue.lock());
+        let Queue { messages, is_rung: _ } = std::mem::take(&mut *self.queue.lock());
         for message in messages {
             message(py);
         }

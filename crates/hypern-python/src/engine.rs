@@ -10,12 +10,16 @@ use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::PyModule;
 use pyo3::types::iterator::PySendResult;
+use tokio::sync::Notify;
 
 use crate::bridge::{Bridge, resolve};
 use crate::contextvars::Variables;
 use crate::exchange::{Envelope, Exchange};
 use crate::pump::{Flow, Sink};
 use crate::threads::{Overloaded, Pool};
+
+/// So many requests do not wait for more.
+const BATCH: usize = 16;
 
 /// The application, its threads and its event loop, and how much of it runs.
 pub(crate) struct Engine {
@@ -26,6 +30,8 @@ pub(crate) struct Engine {
     pub(crate) bridge: Arc<Bridge>,
     pub(crate) tokio: tokio::runtime::Handle,
     pub(crate) event_loop: Py<PyAny>,
+    /// There are requests that nobody has been woken for.
+    dispatched: Notify,
     readers: Arc<Readers>,
     wake_readers: Py<WakeReaders>,
     /// `hypern._tasks`: the coroutines that run on the event loop.
@@ -46,6 +52,7 @@ impl Engine {
             on_error,
             pool: Pool::new(max_threads),
             bridge: Bridge::new()?,
+            dispatched: Notify::new(),
             tokio,
             tasks: event_loop.py().import("hypern._tasks")?.unbind(),
             event_loop: event_loop.clone().unbind(),
@@ -54,14 +61,36 @@ impl Engine {
         }))
     }
 
-    /// Runs a request where its handler wants to be.
+    /// Runs a request where its handler wants to be, together with those that come at the same time.
+    ///
+    /// The thread that takes them is woken once Tokio's has read all that is there. Woken for the first it would be there
+    /// before the second, on a busy machine in place of the thread that reads: a request then costs half as much again.
     pub(crate) fn dispatch(&self, envelope: Envelope) -> Result<(), Overloaded> {
-        if envelope.endpoint.get().on_loop {
-            self.bridge.post(Box::new(move |py| run_on_loop(py, envelope)));
-            Ok(())
+        let waiting = if envelope.endpoint.get().on_loop {
+            self.bridge.enqueue(Box::new(move |py| run_on_loop(py, envelope)))
         } else {
-            self.pool.submit(Box::new(move |py| run_on_thread(py, envelope)))
+            self.pool.enqueue(Box::new(move |py| run_on_thread(py, envelope)))?
+        };
+        match waiting {
+            0 => {}
+            1..BATCH => self.dispatched.notify_one(),
+            _ => self.wake(),
         }
+        Ok(())
+    }
+
+    /// Wakes whoever has requests to take, for ever, each time that Tokio has done all that was ready.
+    pub(crate) async fn wake_after_dispatch(&self) {
+        loop {
+            self.dispatched.notified().await;
+            tokio::task::yield_now().await;
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        self.bridge.ring();
+        self.pool.summon();
     }
 
     /// Starts the task that fills the pipe of a stream from an async source. Only on the loop.

@@ -247,6 +247,10 @@ impl Serving {
             let watch = watch.clone();
             async move { watch.run().await }
         });
+        let waking = tokio::spawn({
+            let engine = engine.clone();
+            async move { engine.wake_after_dispatch().await }
+        });
         let (began, beginning) = oneshot::channel();
         let shutdown = async move {
             stopped.await.ok();
@@ -258,6 +262,7 @@ impl Serving {
             let deadline = (began + limits.shutdown_timeout).max(Instant::now() + LAST_MOMENT);
             engine.pool.idle(deadline).await;
         }
+        waking.abort();
         let bridge = engine.bridge.clone();
         bridge.post(Box::new(move |py| server.get().drained(py)));
     }

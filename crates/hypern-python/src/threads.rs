@@ -97,16 +97,30 @@ impl Pool {
         tokio::time::timeout_at(deadline, idle).await.ok();
     }
 
-    /// Queues a job, from any thread.
+    /// Has a thread do a job, from any thread.
     pub(crate) fn submit(self: &Arc<Self>, job: Job) -> Result<(), Overloaded> {
+        self.enqueue(job)?;
+        self.summon();
+        Ok(())
+    }
+
+    /// Queues a job and returns how many wait for a [`Pool::summon`].
+    pub(crate) fn enqueue(&self, job: Job) -> Result<usize, Overloaded> {
         if self.active.fetch_add(1, Ordering::AcqRel) >= self.limit {
             self.active.fetch_sub(1, Ordering::AcqRel);
             return Err(Overloaded);
         }
         let mut state = self.state.lock();
         state.jobs.push_back(job);
-        self.summon(&mut state);
-        Ok(())
+        Ok(if state.summoned { 0 } else { state.jobs.len() })
+    }
+
+    /// Sees to it that a thread is coming for the queue, if there is something in it.
+    pub(crate) fn summon(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        if !state.jobs.is_empty() {
+            self.summon_for(&mut state);
+        }
     }
 
     /// Lets the waiting threads end. Those that run user code end after it.
@@ -118,8 +132,7 @@ impl Pool {
         }
     }
 
-    /// Sees to it that a thread is coming for the queue.
-    fn summon(self: &Arc<Self>, state: &mut State) {
+    fn summon_for(self: &Arc<Self>, state: &mut State) {
         if state.summoned {
             return;
         }
@@ -178,7 +191,7 @@ impl Pool {
         let job = state.jobs.pop_front()?;
         if !state.jobs.is_empty() {
             // This job may block, so the rest of the queue must not depend on it.
-            self.summon(&mut state);
+            self.summon_for(&mut state);
         }
         Some(job)
     }

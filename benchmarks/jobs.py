@@ -137,7 +137,8 @@ def _download(flavour: str) -> Job:
         title=f"Download, {flavour}: a generator of 64 KiB chunks, one client",
         load="download",
         arguments={"path": f"/download-{flavour}?size=1073741824", "duration": 20},
-        rounds=3,
+        # A third of a second each.
+        rounds=5,
         quick={"path": f"/download-{flavour}?size=268435456", "duration": 4} if flavour == "sync" else None,
         needs=frozenset({f"stream-{flavour}", "bytes"}),
     )

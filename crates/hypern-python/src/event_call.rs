@@ -1,8 +1,7 @@
 //! The fast way into `SSEEvent(...)`: the type's vectorcall.
 //!
-//! `SSEEvent(data, event=..., id=...)` takes 77 ns this way and 188 ns through `#[new]` (CPython 3.11, one core). A
-//! generator that yields numbered events then runs at 0.76 of the speed of one that yields the equal f-string; with
-//! `#[new]` it is 0.49.
+//! `SSEEvent(data, event=..., id=...)`, made and dropped, takes 32 ns this way and 124 through `#[new]`, which gets its
+//! arguments in a tuple and a dict (CPython 3.11, one core).
 
 use std::ptr;
 

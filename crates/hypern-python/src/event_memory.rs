@@ -1,8 +1,8 @@
 //! Events that are over, kept to be events again.
 //!
-//! To allocate an object through `tp_new`, and to free it, takes longer than all the rest of an event: 60 ns of the 115 in
-//! which `SSEEvent(...)` is made and dropped. A dead event keeps its memory and its type here instead, and only its fields
-//! are let go. PyO3's `freelist` keeps the memory too, but behind a mutex and under the whole of `tp_new`.
+//! To allocate an object through `tp_new`, and to free it, takes as long as all the rest of an event. A dead event keeps its
+//! memory here instead, and only its fields and its class are let go: made and dropped, an `SSEEvent` takes 32 ns (CPython
+//! 3.11), where it is 60 with PyO3's `freelist`, which keeps the memory behind a mutex and goes all the way of `tp_new`.
 //!
 //! Nor does the garbage collector track events, which it would for every class of PyO3's. It could do nothing with them: it
 //! does not see their fields, and the only cycle there can be runs through data that holds its own event, which has no

@@ -8,6 +8,7 @@
 //! - `bridge`: from Tokio's threads to the event loop. `threads`: the pool for `def` handlers and sync generators.
 //! - `exchange`: one request with its Python objects, and its answer.
 //! - `pump`: from a source's items to a pipe; `feeder`: the inner loop of an async one. `item`: what a stream accepts.
+//! - `event_call`, `event_memory`: what makes an `SSEEvent` cheap.
 //! - `request`, `headers`, `upload`, `response`, `cookie`, `context`, `event`, `json`: what handlers see.
 //! - `endpoint`: a route. `contextvars`, `errors`: as their names say.
 

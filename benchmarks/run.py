@@ -58,9 +58,12 @@ class Results:
     runs: list[Run] = field(default_factory=list)
 
     def save(self, path: Path) -> None:
-        """Writes everything as JSON."""
+        """Writes everything as JSON, each run on a line of its own."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=1) + "\n")
+        head = asdict(self)
+        runs = ",\n".join(json.dumps(run, separators=(",", ":")) for run in head.pop("runs"))
+        before_the_end = json.dumps(head, indent=1).removesuffix("\n}")
+        path.write_text(f'{before_the_end},\n "runs": [\n{runs}\n]\n}}\n')
 
     @classmethod
     def load(cls, path: Path) -> Results:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.run import Results, Run
 
 ROOT = Path(__file__).parent.parent
 
@@ -94,3 +95,11 @@ def test_http2_is_spoken_where_asked_for(reports: dict[str, dict[str, Any]]) -> 
         "hello-async-h2c",
         "paced-async-h2c",
     }
+
+
+def test_what_is_saved_can_be_read(tmp_path: Path) -> None:
+    results = Results("2026-01-31T12:00:00", "python -m benchmarks", quick=False, machine={"cores": "2"})
+    for runs in ([], [Run("burst", "hypern", 0, {"events": 1}), Run("burst", "limit", 1, error="it ended at once")]):
+        results.runs = runs
+        results.save(tmp_path / "results.json")
+        assert Results.load(tmp_path / "results.json") == results

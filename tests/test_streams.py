@@ -206,6 +206,20 @@ def test_an_item_may_be_larger_than_the_buffer(source, size):
 
 
 @both
+def test_chunks_of_all_sizes_keep_their_order(source):
+    sizes = [1, 2047, 1, 2048, 3, 2049, 1000, 1000, 1000, 200_000, 5, 5, CAPACITY, 7]
+    chunks = [bytes([ord("a") + position]) * size for position, size in enumerate(sizes)]
+
+    async def asynchronous():
+        for chunk in chunks:
+            yield chunk
+
+    app = app_with(lambda: iter(chunks) if source == "sync" else asynchronous(), chunks=True)
+    with TestClient(app) as client:
+        assert client.get("/").content == b"".join(chunks)
+
+
+@both
 @handlers
 @pytest.mark.parametrize("way", ["res.stream", "return"])
 def test_a_stream_of_bytes(source, handler, way):

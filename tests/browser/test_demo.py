@@ -105,5 +105,12 @@ def test_the_page_fits_a_phone(page: webdriver.Chrome) -> None:
     page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
+def test_the_page_has_no_horizontal_scrollbar(page: webdriver.Chrome) -> None:
+    width, visible = page.execute_script(
+        "const root = document.documentElement; return [root.scrollWidth, root.clientWidth]"
+    )
+    assert width == visible
+
+
 def test_the_console_is_silent(page: webdriver.Chrome) -> None:
     assert page.get_log("browser") == []

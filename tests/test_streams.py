@@ -155,6 +155,31 @@ def test_a_burst_leaves_whole_before_the_source_rests(source, handler, size):
         connection.read_until(b"0\r\n\r\n")
 
 
+def test_items_of_an_async_source_that_computes_leave_one_by_one():
+    """It never waits for anything, and nothing else of the event loop runs."""
+    go_on = threading.Semaphore(0)
+
+    async def source():
+        for number in range(10):
+            yield f"{number} first"
+            yield f"{number} second"
+            time.sleep(0.02)  # noqa: ASYNC251 - that is what it is about
+            assert go_on.acquire(timeout=60)
+
+    app = app_with(source, handler="async def")
+    with TestClient(app) as client, Connection(client.port) as connection:
+        connection.request().read_head()
+        connection.read_until(b"data: 0 first\n\n")
+        go_on.release()
+        # It takes a few items to be told from a source that is quick.
+        for _ in range(5):
+            go_on.release()
+        for number in range(6, 10):
+            connection.read_until(b"data: %d second\n\n" % number)
+            go_on.release()
+        connection.read_until(b"\r\n0\r\n\r\n")
+
+
 @both
 @within_the_first_moment
 def test_everything_that_an_event_stream_accepts(source):

@@ -147,7 +147,7 @@ impl Pipe {
     /// # Errors
     /// [`Closed`] when nobody will read it.
     pub fn write(&self, item: &[u8]) -> Result<usize, Closed> {
-        self.take_in(item, 0, 0).map(|gathered| gathered.accepted)
+        self.take_in(item, false).map(|gathered| gathered.accepted)
     }
 
     /// Like [`Pipe::write`], for a producer that knows when it is going to wait: what it hands over until then leaves
@@ -157,7 +157,7 @@ impl Pipe {
     /// # Errors
     /// [`Closed`] when nobody will read it.
     pub fn gather(&self, items: &[u8]) -> Result<Gathered, Closed> {
-        self.take_in(items, GATHERED, LOT)
+        self.take_in(items, true)
     }
 
     /// The producer waits. Returns the task that waits to read, if there is something for it now: whoever takes it has
@@ -169,23 +169,24 @@ impl Pipe {
         if state.buffer.is_empty() { None } else { state.consumer.take() }
     }
 
-    fn take_in(&self, item: &[u8], quiet_below: usize, lot: usize) -> Result<Gathered, Closed> {
+    fn take_in(&self, item: &[u8], gathers: bool) -> Result<Gathered, Closed> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(Closed);
         }
         let room = state.window().saturating_sub(state.unsent());
-        let accepted = if item.len() <= lot { item.len() } else { item.len().min(room) };
-        let is_full = room - accepted.min(room) < lot;
+        let is_lot = gathers && item.len() <= LOT;
+        let accepted = if is_lot { item.len() } else { item.len().min(room) };
+        let is_full = room.saturating_sub(accepted) < LOT;
         if accepted == 0 {
             return Ok(Gathered { accepted, is_full });
         }
         state.append(&item[..accepted]);
         state.mid_item = accepted < item.len();
         state.begun = true;
-        state.attentive = quiet_below > 0;
-        let quiet_below = if state.rests { GATHERED } else { quiet_below };
-        let consumer = if state.buffer.len() < quiet_below { None } else { state.consumer.take() };
+        state.attentive = gathers;
+        let is_quiet = (gathers || state.rests) && state.buffer.len() < GATHERED;
+        let consumer = if is_quiet { None } else { state.consumer.take() };
         drop(state);
         if let Some(consumer) = consumer {
             consumer.wake();

@@ -221,7 +221,7 @@ pub async fn serve<H: Handler>(
     let graceful = GracefulShutdown::new();
     let (serving, closing) = watch::channel(());
     let mut connections = JoinSet::new();
-    let beating = tokio::spawn({
+    connections.spawn({
         let watch = watch.clone();
         async move { watch.pulse.run().await }
     });
@@ -257,7 +257,6 @@ pub async fn serve<H: Handler>(
         watch.abort();
     }
     connections.shutdown().await;
-    beating.abort();
 }
 
 /// A client that is gone before it is accepted concerns nobody; a lack of descriptors or memory passes.
